@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL of development: one folder, easy to delete."""

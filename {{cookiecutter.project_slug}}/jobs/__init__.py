@@ -1,0 +1,1 @@
+"""The queue as Django sees it: declaring and deferring jobs."""

@@ -1,0 +1,292 @@
+"""Declare a job once; defer it from Django; implement it in the worker.
+
+An app's ``tasks.py``, the bridge, declares with a signature that has no body::
+
+    @job(queue="mail")
+    def send_receipt(*, order_id: int) -> None:
+        '''Mail the receipt of an order.'''
+
+Views and services defer: ``send_receipt.defer(order_id=order.pk)``. The worker's
+``tasks`` package implements: ``@bridge.send_receipt.task(app)``. The signature is
+checked on both sides by type checkers, and at the call by Python.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime, timedelta
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypedDict,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
+
+from asgiref.sync import sync_to_async
+from django.db import transaction
+from django.utils import timezone
+from procrastinate import App, JobContext
+from procrastinate.contrib.django import app as django_app
+from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.jobs import Job as QueuedJob
+from procrastinate.retry import BaseRetryStrategy
+from procrastinate.tasks import Task
+
+from .retry import Retry
+
+__all__ = ["AlreadyEnqueued", "Call", "Job", "declared", "job"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+declared: dict[str, Job[Any]] = {}
+"""Every declared job by its name."""
+
+
+class DeferOptions(TypedDict, total=False):
+    """What one call may set; the rest comes from the declaration."""
+
+    queue: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    schedule_at: datetime | None
+    schedule_in: timedelta | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Call(Generic[P]):
+    """The checked arguments of one job, for `Job.batch_defer`."""
+
+    arguments: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job(Generic[P]):
+    """A declared job. Made by `job`, whose arguments are described there."""
+
+    name: str
+    signature: inspect.Signature
+    queue: str
+    priority: int
+    lock: str | None
+    queueing_lock: str | None
+    retry: BaseRetryStrategy | None
+    aliases: tuple[str, ...]
+    schedule_at: datetime | None = None
+    schedule_in: timedelta | None = None
+
+    def configure(self, **options: Unpack[DeferOptions]) -> Job[P]:
+        """Return the job with other options, for one call.
+
+        Args:
+            options: ``queue``, ``priority`` (higher runs first), ``lock`` and
+                ``queueing_lock`` (templates, as in `job`), ``schedule_at`` (an aware
+                datetime) or ``schedule_in`` (a timedelta, counted from the defer).
+
+        Raises:
+            TypeError: An option has another name.
+            ValueError: Both ``schedule_at`` and ``schedule_in`` are given.
+        """
+        if unknown := options.keys() - DeferOptions.__annotations__.keys():
+            raise TypeError(f"{self.name} has no defer option {min(unknown)!r}")
+        if options.get("schedule_at") and options.get("schedule_in"):
+            raise ValueError("give schedule_at or schedule_in, not both")
+        return dataclasses.replace(self, **options)
+
+    def defer(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Add the job to the queue, in the transaction that is open.
+
+        Returns:
+            The id of the job. It starts after the transaction's commit, and goes
+            with its rollback.
+
+        Raises:
+            TypeError: The arguments do not fit the declaration or JSON.
+            AlreadyEnqueued: A job with the same queueing lock waits already. The
+                transaction stays usable.
+        """
+        return self.batch_defer([self.call(*args, **kwargs)])[0]
+
+    async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> int:
+        """Do as `defer`, from async code."""
+        return await sync_to_async(self.defer)(*args, **kwargs)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[P]:
+        """Return checked arguments, for `batch_defer`.
+
+        Raises:
+            TypeError: They do not fit the declaration or JSON.
+        """
+        try:
+            arguments = self.signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{self.name}: {error}") from None
+        for key, value in arguments.items():
+            if problem := _json_problem(value):
+                raise TypeError(
+                    f"{self.name}: JSON cannot carry {key}={value!r} ({problem});"
+                    " pass an id or a string"
+                )
+        return Call(arguments)
+
+    def batch_defer(self, calls: Iterable[Call[P]]) -> list[int]:
+        """Do as `defer` for many calls, in one round trip: all of them or none.
+
+        Args:
+            calls: Made by `call`.
+
+        Returns:
+            The jobs' ids, in the calls' order.
+        """
+        queued = [self._queued(call.arguments) for call in calls]
+        if not queued:
+            return []
+        savepoint: AbstractContextManager[Any] = nullcontext()
+        if self.queueing_lock:
+            # Its violation would otherwise abort the caller's transaction, and the
+            # commit of an aborted transaction is a silent rollback.
+            savepoint = transaction.atomic()
+        with savepoint:
+            jobs = django_app.job_manager.batch_defer_jobs(jobs=queued)
+        ids = [cast(int, job.id) for job in jobs]
+        logger.info("Deferred %s%s", self.name, ids)
+        return ids
+
+    async def batch_defer_async(self, calls: Iterable[Call[P]]) -> list[int]:
+        """Do as `batch_defer`, from async code."""
+        return await sync_to_async(self.batch_defer)(calls)
+
+    def _queued(self, arguments: dict[str, Any]) -> QueuedJob:
+        bound = self.signature.bind(**arguments)
+        bound.apply_defaults()
+        due = self.schedule_at
+        if self.schedule_in is not None:
+            due = timezone.now() + self.schedule_in
+        return QueuedJob(
+            task_name=self.name,
+            # Without the defaults: those that count are the worker's.
+            task_kwargs=arguments,
+            queue=self.queue,
+            priority=self.priority,
+            lock=self.lock and self.lock.format(**bound.arguments),
+            queueing_lock=self.queueing_lock
+            and self.queueing_lock.format(**bound.arguments),
+            scheduled_at=due,
+        )
+
+    @overload
+    def task(
+        self, app: App, *, pass_context: Literal[False] = False
+    ) -> Callable[[Callable[P, R]], Task[P, R, P]]: ...
+
+    @overload
+    def task(
+        self, app: App, *, pass_context: Literal[True]
+    ) -> Callable[
+        [Callable[Concatenate[JobContext, P], R]],
+        Task[Concatenate[JobContext, P], R, P],
+    ]: ...
+
+    def task(self, app: App, *, pass_context: bool = False) -> Any:
+        """Return the decorator that makes a function this job's body in the worker.
+
+        Args:
+            app: The worker's app.
+            pass_context: The body takes the running job's `JobContext` first.
+        """
+        decorator: Callable[..., Any] = app.task
+        return decorator(
+            name=self.name,
+            aliases=list(self.aliases),
+            queue=self.queue,
+            priority=self.priority,
+            # For periodic jobs, which the worker defers itself, without arguments.
+            lock=self.lock,
+            queueing_lock=self.queueing_lock,
+            retry=self.retry or False,
+            pass_context=pass_context,
+        )
+
+
+def job(
+    *,
+    name: str = "",
+    queue: str = "default",
+    priority: int = 0,
+    lock: str | None = None,
+    queueing_lock: str | None = None,
+    retry: BaseRetryStrategy | None = Retry(),  # noqa: B008, it has no state
+    aliases: tuple[str, ...] = (),
+) -> Callable[[Callable[P, None]], Job[P]]:
+    """Return the decorator that declares a job from a signature without a body.
+
+    Args:
+        name: How the queue knows it; by default the app and the function, as in
+            ``shop.send_receipt``. Jobs that wait keep the name they were given.
+        queue: At most 40 characters: PostgreSQL's channel names end at 63.
+        priority: Higher runs first.
+        lock: Jobs with the same lock run one at a time, in order. A template of the
+            arguments, as in ``order:{order_id}``.
+        queueing_lock: At most one job with the same lock waits. A template too. Needs
+            ``retry=None``: a retry would collide with the one that waits.
+        retry: What to do when the body raises; None is to fail at once.
+        aliases: Former names, for jobs that still wait under them.
+
+    Raises:
+        TypeError: The declaration's parameters are not all named, or two jobs have
+            the same name.
+    """
+
+    def declare(stub: Callable[P, None]) -> Job[P]:
+        app = stub.__module__.removesuffix(".tasks")
+        full_name = name or f"{app}.{stub.__name__}"
+        signature = inspect.signature(stub)
+        kinds = {parameter.kind for parameter in signature.parameters.values()}
+        if not kinds <= {
+            inspect.Parameter.KEYWORD_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        }:
+            raise TypeError(f"{full_name}: every parameter of a job needs a name")
+        if full_name in declared:
+            raise TypeError(f"{full_name}: declared twice")
+        declared[full_name] = declaration = Job[P](
+            name=full_name,
+            signature=signature,
+            queue=queue,
+            priority=priority,
+            lock=lock,
+            queueing_lock=queueing_lock,
+            retry=retry,
+            aliases=aliases,
+        )
+        return declaration
+
+    return declare
+
+
+def _json_problem(value: object) -> str:
+    """Return why a value would not come back from the queue as it is, or nothing."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        return str(error)
+    if json.loads(text) != value:
+        return "it would come back as something else"
+    if "\0" in str(value):
+        return "PostgreSQL has no NUL characters"
+    return ""

@@ -1,0 +1,69 @@
+"""The worker: its Procrastinate app, and in the modules of this package its thin tasks.
+
+It runs as
+
+    DJANGO_SETTINGS_MODULE={{ cookiecutter.project_slug }}.settings PYTHONPATH=. \
+        procrastinate --app=tasks.app worker
+
+Nothing imports this package but the worker: Django defers through the apps' bridges.
+"""
+
+import os
+import pkgutil
+from typing import Any
+
+import django
+from asgiref.sync import ThreadSensitiveContext
+from django.apps import apps
+from django.conf import settings
+from django.db import connections
+from procrastinate import JobContext, PsycopgConnector
+from procrastinate.contrib.django import DjangoApp, connector_params
+from procrastinate.middleware import AsyncCallNext
+from procrastinate.worker import Worker
+
+if not apps.ready:
+    # Procrastinate's command line imports this module on its event loop, where Django
+    # would forbid an app's ready() to query the database.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "on"
+    django.setup()
+    connections.close_all()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+async def own_thread(
+    call_next: AsyncCallNext, context: JobContext, worker: Worker
+) -> Any:
+    """Run each async job's Django calls in a thread of its own.
+
+    Jobs would otherwise share one thread and so one database connection, which the
+    first to end closes under the others.
+    """
+    async with ThreadSensitiveContext():
+        return await call_next()
+
+
+def make_connector() -> PsycopgConnector:
+    """Return the worker's own connections, to the database of the settings.
+
+    They go round a pooler if WORKER_DATABASE_URL is set: LISTEN does not pass one.
+    """
+    if settings.WORKER_DATABASE_URL:
+        return PsycopgConnector(conninfo=settings.WORKER_DATABASE_URL)
+    return PsycopgConnector(kwargs=connector_params())
+
+
+app = DjangoApp(
+    connector=make_connector(),
+    import_paths=[
+        module.name for module in pkgutil.iter_modules(__path__, f"{__name__}.")
+    ],
+    worker_defaults={
+        "concurrency": settings.WORKER_CONCURRENCY,
+        # Retried jobs are found by polling alone.
+        "fetch_job_polling_interval": 1.0,
+        # Below the 30 seconds that most platforms give a process to end.
+        "shutdown_graceful_timeout": 20.0,
+        "worker_middleware": [own_thread],
+    },
+)

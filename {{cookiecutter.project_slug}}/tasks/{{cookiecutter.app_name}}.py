@@ -1,0 +1,25 @@
+"""Thin tasks: each calls one service."""
+
+from asgiref.sync import sync_to_async
+from procrastinate import JobContext
+from procrastinate.exceptions import JobAborted
+
+from {{ cookiecutter.app_name }} import services
+from {{ cookiecutter.app_name }} import tasks as bridge
+
+from . import app
+
+
+@bridge.import_contacts.task(app, pass_context=True)
+def import_contacts(context: JobContext, *, import_id: int) -> None:
+    """Sync: runs in a thread, where Django's ORM is fastest."""
+    if not services.import_contacts(
+        import_id=import_id, should_stop=context.should_abort
+    ):
+        raise JobAborted
+
+
+@bridge.send_summary.task(app)
+async def send_summary(*, import_id: int) -> None:
+    """Async: services are sync, so they run in a thread."""
+    await sync_to_async(services.send_summary)(import_id=import_id)

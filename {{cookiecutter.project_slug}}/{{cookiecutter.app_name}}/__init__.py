@@ -1,0 +1,1 @@
+"""The sample: importing contacts from CSV files, in the background."""

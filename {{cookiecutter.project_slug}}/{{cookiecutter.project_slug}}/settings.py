@@ -1,0 +1,269 @@
+"""Django's settings; what differs between machines comes from the environment.
+
+.env.example describes each variable.
+https://docs.djangoproject.com/en/stable/ref/settings/
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+import dj_email_url
+import django
+from environs import Env, EnvValidationError, ValidationError
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+# The environment
+
+# Not eager: all variables that are wrong are told at once, when it is sealed below.
+env = Env(eager=False)
+# Only the project's own .env; exported variables win over it.
+env.read_env(str(BASE_DIR / ".env"), recurse=False)
+
+DEBUG = env.bool("DEBUG", False)
+
+
+def development(default: Any) -> Any:
+    """Return the default with DEBUG; without, the mark of a required variable."""
+    return default if DEBUG else ...
+
+
+def validate_secret_key(key: str) -> None:
+    if not DEBUG and (len(key) < 50 or key.startswith("django-insecure-")):
+        raise ValidationError("must be 50 random characters or more")
+
+
+def validate_hosts(hosts: list[str]) -> None:
+    if not hosts or "*" in hosts:
+        raise ValidationError("must name the site's hosts, as in www.example.com")
+
+
+def validate_database(url: str) -> None:
+    try:
+        engine = dj_database_url.parse(url)["ENGINE"]
+    except ValueError:
+        engine = ""
+    if engine != "django.db.backends.postgresql":
+        raise ValidationError("must look like postgresql://user:password@host/name")
+
+
+def validate_email(url: str) -> None:
+    try:
+        known = "EMAIL_BACKEND" in dj_email_url.parse(url)
+    except ValueError:
+        known = False
+    if not known:
+        raise ValidationError("must look like submission://user:password@host:587")
+
+
+SECRET_KEY = env.str(
+    "SECRET_KEY",
+    development("django-insecure-key-of-development-which-production-refuses"),
+    validate=validate_secret_key,
+)
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
+ALLOWED_HOSTS = env.list(
+    "ALLOWED_HOSTS",
+    development(["localhost", "127.0.0.1", "[::1]"]),
+    validate=validate_hosts,
+)
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+TRUSTED_PROXY = env.bool("TRUSTED_PROXY", False)
+DATABASE_URL = env.str("DATABASE_URL", development(None), validate=validate_database)
+WORKER_DATABASE_URL = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
+EMAIL_URL = env.str("EMAIL_URL", development("console:"), validate=validate_email)
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+# Procrastinate's own name for the number of jobs that a worker runs at once.
+WORKER_CONCURRENCY = env.int("PROCRASTINATE_WORKER_CONCURRENCY", 4)
+
+try:
+    env.seal()
+except EnvValidationError as error:
+    print(f"{error}; .env.example describes them.", file=sys.stderr)
+    # Not ImproperlyConfigured, whose traceback hides the sentence; and 3 is the
+    # status on which gunicorn gives up instead of starting its workers again.
+    sys.exit(3)
+
+
+# Security
+
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not DEBUG
+SECURE_REDIRECT_EXEMPT = [r"^health/"]
+SECURE_HSTS_SECONDS = 0 if DEBUG else 30 * 24 * 60 * 60
+if TRUSTED_PROXY:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Subdomains and the browsers' preload lists concern more than this site.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
+
+# Applications
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "procrastinate.contrib.django",
+    "jobs",
+    "users",
+    "{{ cookiecutter.app_name }}",
+]
+if DEBUG:
+    INSTALLED_APPS += ["devdb"]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "{{ cookiecutter.project_slug }}.urls"
+WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+
+# Database
+
+# True where development runs on the embedded PostgreSQL.
+DEVDB = DATABASE_URL is None
+if DATABASE_URL is None:
+    from devdb.server import address
+
+    DATABASE_URL = address(BASE_DIR)
+
+DATABASES = {
+    "default": dj_database_url.parse(
+        DATABASE_URL,
+        # The pool keeps the connections.
+        conn_max_age=0,
+        conn_health_checks=True,
+    )
+}
+DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+    "min_size": 1,
+    # One for each of gunicorn's threads or the worker's jobs, and one to spare.
+    "max_size": max(4, WORKER_CONCURRENCY) + 1,
+    "timeout": 10,
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+
+# Users
+
+AUTH_USER_MODEL = "users.User"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "login"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+
+# Language and time
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+
+
+# Static files
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+if not DEBUG:
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {
+            "BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        },
+    }
+
+
+# E-mail
+
+email = dj_email_url.parse(EMAIL_URL)
+# A mail server that does not answer must not hold a worker for ever.
+email["EMAIL_TIMEOUT"] = email["EMAIL_TIMEOUT"] or 10
+if django.VERSION < (6, 1):
+    globals().update(email)
+else:
+    smtp = {
+        option: email[f"EMAIL_{setting}"]
+        for option, setting in {
+            "host": "HOST",
+            "port": "PORT",
+            "username": "HOST_USER",
+            "password": "HOST_PASSWORD",
+            "use_tls": "USE_TLS",
+            "use_ssl": "USE_SSL",
+            "timeout": "TIMEOUT",
+        }.items()
+    }
+    MAILERS = {
+        "default": {
+            "BACKEND": email["EMAIL_BACKEND"],
+            "OPTIONS": smtp if email["EMAIL_HOST"] else {},
+        }
+    }
+
+
+# Jobs
+
+# Apps' tasks.py are bridges, which need the app registry: nothing imports them early.
+PROCRASTINATE_AUTODISCOVER_MODULE_NAME = None
+
+
+# Logging
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "filters": {"jobs": {"()": "jobs.logs.JobFilter"}},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": "line",
+            "filters": ["jobs"],
+        },
+    },
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        # Django's own handlers would repeat the root's lines.
+        "django": {"handlers": [], "propagate": True},
+        # Says at every start that there are tasks.
+        "procrastinate.blueprints": {"level": "WARNING"},
+    },
+}

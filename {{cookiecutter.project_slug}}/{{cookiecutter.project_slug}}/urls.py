@@ -1,0 +1,15 @@
+"""The root URL configuration."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("admin/", admin.site.urls),
+    path("accounts/", include("django.contrib.auth.urls")),
+    path("", include("{{ cookiecutter.app_name }}.urls")),
+]
+
+if settings.DEVDB:
+    # First, because its login page has one button more.
+    urlpatterns.insert(0, path("accounts/login/", include("devdb.urls")))
