@@ -97,9 +97,10 @@ def read_header(lines: Lines) -> list[str]:
         BadFile: It does not name an e-mail column, or names a column twice.
     """
     try:
-        names = [name.strip().lower() for name in next(csv.reader(lines), [])]
+        names = next(csv.reader(lines, strict=True), [])
     except csv.Error:
         names = []
+    names = [name.strip().lower() for name in names]
     columns = [name if name in FIELDS else "" for name in names]
     if "email" not in columns:
         raise BadFile(

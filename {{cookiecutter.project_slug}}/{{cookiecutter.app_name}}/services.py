@@ -116,10 +116,16 @@ def _chunks(contact_import: ContactImport) -> Iterator[Sequence[Row]]:
 
 
 def _texts(contact_import: ContactImport) -> Iterator[str]:
-    """Yield the text from the cursor on, with one piece in memory at a time."""
+    """Yield the text from the cursor on, with one piece in memory at a time.
+
+    Raises:
+        ImportMoved: The import is finished, and so its text is gone.
+    """
     first, offset = divmod(contact_import.cursor, PIECE_LENGTH)
     for number in range(first, -(-contact_import.length // PIECE_LENGTH)):
-        piece = contact_import.pieces.get(number=number)
+        piece = contact_import.pieces.filter(number=number).first()
+        if not piece:
+            raise ImportMoved
         yield bytes(piece.content).decode()[offset:]
         offset = 0
 

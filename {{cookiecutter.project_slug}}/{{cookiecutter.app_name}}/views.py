@@ -24,10 +24,11 @@ class UserRequest(HttpRequest):
 @require_http_methods(["GET", "POST"])
 def index(request: UserRequest) -> HttpResponse:
     """Show the user's imports, and start one."""
-    form = ImportForm(request.POST or None, request.FILES or None)
+    form = ImportForm()
     if request.method == "POST":
         if not _may_import(request.user):
             raise PermissionDenied
+        form = ImportForm(request.POST, request.FILES)
         if form.is_valid():
             file = form.cleaned_data["file"]
             try:

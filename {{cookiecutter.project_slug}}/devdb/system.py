@@ -1,0 +1,110 @@
+"""What the development server asks of the operating system: folders, locks, processes."""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def say(message: str) -> None:
+    """Tell the user what is going on, without getting into a command's output."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def wait(condition: Callable[[], bool], seconds: float, message: str) -> bool:
+    """Wait for a condition; after two seconds, say a message.
+
+    Returns:
+        Whether the condition came true in time.
+    """
+    begun = time.monotonic()
+    said = False
+    while not condition():
+        waited = time.monotonic() - begun
+        if waited > seconds:
+            return False
+        if waited > 2 and not said:
+            say(message)
+            said = True
+        time.sleep(0.02)
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[int]:
+    """Hold a lock; the kernel takes it back when the last holder ends, however.
+
+    Yields:
+        The lock's file descriptor, which makes a child process that gets it a holder.
+
+    Raises:
+        OSError: If the lock cannot be had.
+    """
+    import fcntl  # Windows has none, and there too settings compute the address
+
+    with path.open("w") as file:
+
+        def acquired() -> bool:
+            with suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            return False
+
+        if not wait(acquired, 120, "Waiting for another process to start it…"):
+            raise TimeoutError(f"another process holds {path} for two minutes")
+        yield file.fileno()
+
+
+def own_folder(path: Path, mode: int = 0o700, group: int = -1) -> None:
+    """Make a folder that is closed to others, and trust none that another user made.
+
+    Raises:
+        OSError: If something else is there, or if it is more open than wanted.
+    """
+    with suppress(FileExistsError):
+        path.mkdir(0o700)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise PermissionError(f"{path} is not a folder of this user")
+    if found.st_mode & 0o777 & ~mode:
+        raise PermissionError(f"{path} is open to other users")
+    os.chown(path, -1, group)
+    path.chmod(mode)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder, if there is one."""
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def command(pid: int) -> str:
+    """Return the command line of a process, empty if there is no such process."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
+            return os.fsdecode(arguments.replace(b"\0", b" "))
+        return ""
+    ps = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
+    return os.fsdecode(subprocess.run(ps, capture_output=True).stdout)
+
+
+def stop(pid: int) -> None:
+    """Stop a PostgreSQL server in good order, or else like a crash, which it survives.
+
+    Raises:
+        OSError: If it does not stop.
+    """
+    before = command(pid)
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        if wait(lambda: command(pid) != before, 15, "Stopping the database…"):
+            return
+    raise TimeoutError(f"process {pid} does not stop")
