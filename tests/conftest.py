@@ -1,0 +1,250 @@
+"""Render the template, install what it renders, run it: what the test modules share."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+from cookiecutter.main import cookiecutter
+
+TEMPLATE = Path(__file__).resolve().parent.parent
+
+# Python and the Django that a resolver picks for it. Django 6 wants Python 3.12.
+STACKS = {"3.11": "5.2", "3.13": "6."}
+
+# What may be set around the tests and would change what the rendered project does. Names, not
+# everything: uv needs the certificate variables of some machines.
+SETTINGS = {
+    "ALLOWED_HOSTS",
+    "CSRF_TRUSTED_ORIGINS",
+    "DATABASE_URL",
+    "DEBUG",
+    "DEFAULT_FROM_EMAIL",
+    "EMAIL_URL",
+    "METRICS_TOKEN",
+    "PORT",
+    "PROCFILE",
+    "PYTHONPATH",
+    "SENTRY_DSN",
+    "TRUSTED_PROXY",
+    "UV_PROJECT_ENVIRONMENT",
+    "VIRTUAL_ENV",
+    "WEB_CONCURRENCY",
+    "WORKER_DATABASE_URL",
+}
+PREFIXES = ("DJANGO_", "PG", "PROCRASTINATE_", "PYTEST_", "SECRET_KEY")
+
+T = TypeVar("T")
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this environment without the settings above and without the template's own venv."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in SETTINGS and not name.startswith(PREFIXES)
+    }
+    own = str(Path(sys.executable).parent)
+    paths = environment["PATH"].split(os.pathsep)
+    environment["PATH"] = os.pathsep.join(path for path in paths if path != own)
+    return environment
+
+
+def find_uv() -> str:
+    """Return the uv that runs the tests, the one on PATH or the checkout's own."""
+    candidates = [os.environ.get("UV"), shutil.which("uv"), *TEMPLATE.glob(".tools/uv-*/bin/uv")]
+    uv = next(filter(None, candidates), None)
+    assert uv, "no uv: start the tests with `make test`"
+    return str(uv)
+
+
+@dataclass
+class Project:
+    """A rendered project."""
+
+    path: Path
+    slug: str
+    app: str
+    env: dict[str, str] = field(default_factory=clean_environment, repr=False)
+
+    def run(
+        self, *command: str, check: object = True, **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `uv run <command>` in the project and return it with its output."""
+        # check is no bool, because mypy takes it for one more name that **env may hold.
+        done = subprocess.run(
+            [find_uv(), "run", *command],
+            check=False,
+            cwd=self.path,
+            env=self.env | env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert not check or done.returncode == 0, (
+            f"{command} ended with {done.returncode}:\n{done.stdout}"
+        )
+        return done
+
+    def processes(self) -> list[psutil.Process]:
+        """Return what runs in the project's folder: all but its database server."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.cwd() == str(self.path):
+                    found.append(process)
+            except psutil.Error:  # it has ended, or is another user's
+                continue
+        return found
+
+
+def render(folder: Path, **answers: str) -> Project:
+    """Render the template into the folder."""
+    path = cookiecutter(str(TEMPLATE), no_input=True, extra_context=answers, output_dir=str(folder))
+    return Project(Path(path), Path(path).name, answers.get("app_name", "myapp"))
+
+
+def install(project: Project, python: str | None = None) -> Project:
+    """Give the project its virtual environment; skip, or fail in CI, where that cannot be."""
+    if python:
+        project.env["UV_PYTHON"] = python
+    done = subprocess.run(
+        [find_uv(), "sync"],
+        check=False,
+        cwd=project.path,
+        env=project.env,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        give_up = pytest.fail if "CI" in os.environ else pytest.skip
+        reason = done.stderr[done.stderr.find("error: ") :].splitlines()[:2]
+        give_up(f"uv sync with Python {python or 'of this machine'}: {' '.join(reason)}")
+    return project
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], T], limit: float = 30, what: str = "") -> T:
+    """Ask until the answer is true, and return it; fail when the limit (in seconds) has passed."""
+    end = time.monotonic() + limit
+    while not (answer := condition()):
+        assert time.monotonic() < end, f"not within {limit} s: {what or condition}"
+        time.sleep(0.05)
+    return answer
+
+
+@dataclass
+class Running:
+    """A command that runs in a session of its own and writes to a file."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def wait_for(self, text: str, limit: float = 30) -> None:
+        """Wait for a text in the output; fail at once when the command has ended without it."""
+        wait_until(
+            lambda: text in self.output or self.process.poll() is not None,
+            limit,
+            f"{text!r} in\n{self.output}",
+        )
+        assert text in self.output, f"ended with {self.process.returncode}:\n{self.output}"
+
+    def interrupt(self, limit: float = 30) -> int:
+        """Press Ctrl-C and return the exit status."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        return self.process.wait(limit)
+
+
+Start = Callable[..., Running]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cookiecutter_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's own defaults out of the renders, and the renders out of the user's home."""
+    folder = tmp_path_factory.mktemp("cookiecutter")
+    config = folder / "config.yaml"
+    config.write_text(f"replay_dir: {folder}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COOKIECUTTER_CONFIG", str(config))
+        yield
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project as the default answers render it. Tests leave it as it is."""
+    return render(tmp_path_factory.mktemp("p"))
+
+
+@pytest.fixture(
+    scope="session",
+    params=["3.11", pytest.param("3.13", marks=pytest.mark.slow)],
+    ids=lambda python: f"python{python}",
+)
+def installed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
+    """The same with its virtual environment, once for each stack."""
+    project = install(render(tmp_path_factory.mktemp("p")), request.param)
+    code = "import sys, django; print('%d.%d' % sys.version_info[:2], django.__version__)"
+    python, django = project.run("--quiet", "python", "-c", code).stdout.split()
+    assert python == request.param
+    assert django.startswith(STACKS[python])
+    yield project
+    stop(project)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start commands with `uv run`; whatever happens, end them and the project's database server."""
+    projects: list[Project] = []
+
+    def start(project: Project, *command: str, **env: str) -> Running:
+        log = tmp_path / f"{len(projects)}.log"
+        projects.append(project)
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [find_uv(), "run", *command],
+                cwd=project.path,
+                env=project.env | env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return Running(process, log)
+
+    yield start
+    for project in projects:
+        stop(project)
+
+
+def stop(project: Project) -> None:
+    """Kill what runs in the project's folder and stop its database server."""
+    # honcho gives each process a session of its own: killing the group would not reach them.
+    while processes := project.processes():
+        for process in processes:
+            process.kill()
+        psutil.wait_procs(processes)
+    if (project.path / ".venv").exists():
+        project.run("manage.py", "devdb", "stop")

