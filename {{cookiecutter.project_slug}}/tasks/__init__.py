@@ -2,8 +2,7 @@
 
 It runs as
 
-    DJANGO_SETTINGS_MODULE={{ cookiecutter.project_slug }}.settings PYTHONPATH=. \
-        procrastinate --app=tasks.app worker
+    PYTHONPATH=. procrastinate --app=tasks.app worker
 
 Nothing imports this package but the worker: Django defers through the apps' bridges.
 """
@@ -22,7 +21,10 @@ from procrastinate.contrib.django import DjangoApp, connector_params
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
+SETTINGS = "{{ cookiecutter.project_slug }}.settings"
+
 if not apps.ready:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", SETTINGS)
     # Procrastinate's command line imports this module on its event loop, where Django
     # would forbid an app's ready() to query the database.
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "on"
