@@ -18,9 +18,14 @@ class Proxy(httpx.HTTPTransport):
     """A proxy that terminates TLS in front of the site."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        request.url = request.url.copy_with(scheme="http")
-        request.headers["X-Forwarded-Proto"] = "https"
-        return super().handle_request(request)
+        forwarded = httpx.Request(
+            request.method,
+            request.url.copy_with(scheme="http"),
+            headers={**request.headers, "X-Forwarded-Proto": "https"},
+            stream=request.stream,
+            extensions=request.extensions,
+        )
+        return super().handle_request(forwarded)
 
 
 class Browser:

@@ -217,11 +217,10 @@ def installed(
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start commands with `uv run`; whatever happens, end them and the project's database server."""
-    projects: list[Project] = []
+    started: list[tuple[Project, Running]] = []
 
     def start(project: Project, *command: str, **env: str) -> Running:
-        log = tmp_path / f"{len(projects)}.log"
-        projects.append(project)
+        log = tmp_path / f"{len(started)}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [find_uv(), "run", *command],
@@ -232,11 +231,14 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return Running(process, log)
+        running = Running(process, log)
+        started.append((project, running))
+        return running
 
     yield start
-    for project in projects:
+    for project, running in started:
         stop(project)
+        running.process.wait()
 
 
 def stop(project: Project) -> None:

@@ -1,8 +1,14 @@
 """The rendered project started as its users start it, until a real job has done real work."""
 
+import os
 import re
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -10,7 +16,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
 from browser import Browser, Database
-from conftest import Project, Running, Start, free_port, wait_until
+from conftest import Project, Running, Start, find_uv, free_port, wait_until
 from contacts_file import make_contacts_file
 
 DEVELOPMENT = ("honcho", "start", "web", "worker")
@@ -154,6 +160,125 @@ def test_an_upload_becomes_contacts_and_survives_ctrl_c(
 def blocked(database: Database) -> bool:
     """Tell if a transaction waits for another one to end."""
     return bool(database.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
+
+
+@pytest.mark.timeout(300)
+def test_the_worker_starts_again_when_it_must(site: Project, start: Start, browse: Browse) -> None:
+    running, browser = come_up(site, start, browse)
+    (first,) = workers(site)
+    task = site.path / "tasks" / "maintenance.py"
+    task.write_text(f"{task.read_text()}# changed\n")
+    running.wait_for("The code changed")
+    wait_until(lambda: [one for one in workers(site) if one != first], what="a new worker")
+    assert not first.is_running()
+
+    # The database goes away and comes back.
+    site.run("manage.py", "devdb", "stop")
+    running.wait_for("The worker ended", 60)
+    site.run("manage.py", "devdb", "up")
+    file = make_contacts_file(1_000)
+    browser.upload("people.csv", file.content)
+    wait_until(lambda: browser.progress() is None, 60)
+    assert database_of(site).contacts() == file.contacts
+    assert running.interrupt() == 130
+    assert not site.processes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_task_that_does_not_ask_is_killed_and_comes_back(
+    site: Project, start: Start, browse: Browse
+) -> None:
+    running, browser = come_up(site, start, browse)
+    database = database_of(site)
+    file = make_contacts_file(2_000)
+    with psycopg.connect(database.url) as somebody:
+        somebody.execute(
+            f"INSERT INTO {site.app}_contact (email, name, company, phone)"
+            " VALUES ('person1000@example.com', '', '', '')"
+        )
+        browser.upload("people.csv", file.content)
+        wait_until(lambda: blocked(database))
+        press_ctrl_c(running, site)
+        killed = database.last_import()
+        assert (killed["status"], killed["line"]) == ("doing", killed["line"])
+        somebody.rollback()
+    running, _ = come_up(site, start, browse)
+    wait_until(lambda: database.last_import()["finished_at"], 120)
+    done = database.last_import()
+    assert (done["imported"], done["rejected"]) == (file.good, len(file.bad))
+    assert done["attempts"] == 2
+    assert database.contacts() == file.contacts
+    press_ctrl_c(running, site)
+
+
+@pytest.mark.timeout(300)
+def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Path) -> None:
+    clone = replace(site, path=tmp_path / "clone")
+    clone.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
+    for command in ("init -q", "add -A", f"checkout-index -a --prefix={clone.path}/"):
+        subprocess.run(["git", *command.split()], cwd=site.path, check=True)
+    shutil.rmtree(site.path / ".git")
+    readme = (clone.path / "README.md").read_text()
+    (test,) = re.findall(r"## Test\n\n((?:    .+\n)+)", readme)
+
+    refused = clone.run("manage.py", "check", check=False)
+    assert "'DATABASE_URL': ['Environment variable not set.']" in refused.stdout
+    (copy,) = re.findall(r"`(cp .+?)`", readme)
+    try:
+        for line in (copy, *test.splitlines()):
+            subprocess.run(line, shell=True, cwd=clone.path, env=clone.env, check=True)
+    finally:
+        clone.run("manage.py", "devdb", "stop")
+
+
+@pytest.fixture
+def system_postgres(tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database on a server of the system's PostgreSQL."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("the system has no PostgreSQL in /usr/lib/postgresql")
+    # PostgreSQL does not run as root.
+    user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    if user:
+        shutil.chown(folder, **user)
+    port = free_port()
+
+    def run(program: str, *arguments: object) -> None:
+        command = [str(part) for part in (programs[-1] / program, *arguments)]
+        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, **user)
+
+    run("initdb", "-D", folder / "data", "-U", "site", "-A", "trust", "--locale=C.UTF-8")
+    options = f"-p {port} -k {folder}"
+    run("pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "-o", options, "start")
+    yield f"postgresql://site@127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+    shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(300)
+def test_a_postgresql_of_ones_own_does_as_well(
+    site: Project, start: Start, browse: Browse, system_postgres: str
+) -> None:
+    site.run("manage.py", "devdb", "stop")
+    own = {"DATABASE_URL": system_postgres}
+    assert "passed" in site.run("pytest", **own).stdout
+
+    running = start(site, *DEVELOPMENT, **own)
+    running.wait_for("Starting worker on all queues", 60)
+    create = ("manage.py", "createsuperuser", "--no-input", "--username=ann", "--email=a@b.org")
+    site.run(*create, **own, DJANGO_SUPERUSER_PASSWORD="correct horse")
+    browser = browse(port_of(site))
+    wait_until(browser.is_up, what="the site")
+    assert "Log in as developer" not in browser.get("/accounts/login/")
+    browser.log_in("ann", "correct horse")
+    file = make_contacts_file(1_000)
+    browser.upload("people.csv", file.content)
+    wait_until(lambda: browser.progress() is None)
+    assert Database(system_postgres, site.app).contacts() == file.contacts
+    press_ctrl_c(running, site)
+    assert "Not running" in site.run("manage.py", "devdb", "status").stdout
 
 
 class Mailbox(MailHandler):
