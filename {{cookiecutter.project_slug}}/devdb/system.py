@@ -1,4 +1,4 @@
-"""What the development server asks of the operating system: folders, locks, processes."""
+"""What the development server asks of the system: folders, locks, processes."""
 
 import os
 import shutil

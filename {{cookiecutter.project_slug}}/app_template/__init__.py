@@ -1,0 +1,1 @@
+"""What `manage.py startapp` makes: one folder, to make your own or to delete."""

