@@ -83,6 +83,7 @@ With DATABASE_URL set, "up" migrates that database and the others refuse."""
             users.get_or_create(
                 **{users.model.USERNAME_FIELD: DEVELOPER},
                 defaults={
+                    "email": f"{DEVELOPER}@example.com",
                     "password": make_password(None),
                     "is_staff": True,
                     "is_superuser": True,
