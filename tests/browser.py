@@ -125,3 +125,7 @@ class Database:
             " ORDER BY i.id DESC LIMIT 1"
         )
         return row
+
+    def is_blocked(self) -> bool:
+        """Tell if a transaction waits for another one to end."""
+        return bool(self.query("SELECT 1 FROM pg_locks WHERE NOT granted"))

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import psutil
 import pytest
+from browser import Browser
 from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).resolve().parent.parent
@@ -177,6 +179,7 @@ class Running:
 
 
 Start = Callable[..., Running]
+Browse = Callable[..., Browser]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -212,6 +215,31 @@ def installed(
     assert django.startswith(STACKS[python])
     yield project
     stop(project)
+
+
+@pytest.fixture
+def site(installed: Project) -> Iterator[Project]:
+    """The installed project, on a free port and with an empty database."""
+    variables = installed.path / ".env"
+    before = variables.read_text()
+    variables.write_text(before.replace("PORT=8000", f"PORT={free_port()}"))
+    installed.run("manage.py", "devdb", "reset", "--no-input")
+    yield installed
+    variables.write_text(before)
+    (installed.path / ".env.production").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def browse() -> Iterator[Browse]:
+    """Open browsers, and close them at the end."""
+    with ExitStack() as browsers:
+
+        def open_browser(port: int, *, proxy: bool = False) -> Browser:
+            browser = Browser(port, proxy=proxy)
+            browsers.enter_context(browser.client)
+            return browser
+
+        yield open_browser
 
 
 @pytest.fixture

@@ -5,24 +5,27 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
-import psycopg
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
-from browser import Browser, Database
-from conftest import Project, Running, Start, find_uv, free_port, wait_until
+from browser import Database
+from conftest import Browse, Project, Start, find_uv, free_port, wait_until
 from contacts_file import make_contacts_file
+from site_at_work import (
+    DEVELOPMENT,
+    come_up,
+    database_of,
+    held_up,
+    port_of,
+    press_ctrl_c,
+    workers,
+)
 
-DEVELOPMENT = ("honcho", "start", "web", "worker")
 PRODUCTION = ("honcho", "-e", ".env.production", "-f", "Procfile", "start", "web", "worker")
-
-
 WORKER = ("procrastinate", "--app=tasks.app", "worker")
 
 # What production needs.
@@ -35,72 +38,6 @@ VARIABLES = {
     "WEB_CONCURRENCY": "2",
 }
 
-Browse = Callable[..., Browser]
-
-
-@pytest.fixture
-def browse() -> Iterator[Browse]:
-    """Open browsers, and close them at the end."""
-    with ExitStack() as browsers:
-
-        def open_browser(port: int, *, proxy: bool = False) -> Browser:
-            browser = Browser(port, proxy=proxy)
-            browsers.enter_context(browser.client)
-            return browser
-
-        yield open_browser
-
-
-@pytest.fixture
-def site(installed: Project) -> Iterator[Project]:
-    """The project on a free port; its database is made anew when it starts."""
-    variables = installed.path / ".env"
-    before = variables.read_text()
-    variables.write_text(before.replace("PORT=8000", f"PORT={free_port()}"))
-    installed.run("manage.py", "devdb", "reset", "--no-input")
-    yield installed
-    variables.write_text(before)
-    (installed.path / ".env.production").unlink(missing_ok=True)
-
-
-def port_of(project: Project) -> int:
-    lines = (project.path / ".env").read_text().splitlines()
-    return int(dict(line.split("=", 1) for line in lines if "=" in line)["PORT"])
-
-
-def database_of(project: Project) -> Database:
-    """Return the development database, which runs."""
-    code = "from django.conf import settings; print(settings.DATABASE_URL)"
-    shell = ("manage.py", "shell", "--verbosity=0", "--command", code)
-    return Database(project.run("--quiet", *shell).stdout.strip(), project.app)
-
-
-def workers(project: Project) -> list[psutil.Process]:
-    """Return the project's worker processes."""
-    return [
-        process
-        for process in project.processes()
-        if "--app=tasks.app" in process.cmdline() and "uv" not in process.name()
-    ]
-
-
-def come_up(project: Project, start: Start, browse: Browse) -> tuple[Running, Browser]:
-    """Start the project and log in."""
-    running = start(project, *DEVELOPMENT)
-    browser = browse(port_of(project))
-    wait_until(lambda: browser.is_up() or running.process.poll() is not None, 60, "the site")
-    running.wait_for("Starting worker on all queues", 60)
-    browser.log_in_as_developer()
-    return running, browser
-
-
-def press_ctrl_c(running: Running, project: Project) -> None:
-    """End honcho, and see that both processes ended by themselves."""
-    assert running.interrupt() == 130
-    assert "SIGKILL" not in running.output
-    assert "Traceback" not in running.output
-    assert not project.processes()
-
 
 @pytest.mark.timeout(300)
 def test_an_upload_becomes_contacts_and_survives_ctrl_c(
@@ -110,21 +47,14 @@ def test_an_upload_becomes_contacts_and_survives_ctrl_c(
     database = database_of(site)
     file = make_contacts_file(10_000)
 
-    # Two people are being written by somebody else, so the import stops there and can be seen.
     seen = []
-    with psycopg.connect(database.url) as first, psycopg.connect(database.url) as second:
-        for connection, person in ((first, 3_000), (second, 6_000)):
-            connection.execute(
-                f"INSERT INTO {site.app}_contact (email, name, company, phone)"
-                f" VALUES ('person{person}@example.com', '', '', '')"
-            )
+    with held_up(database, 3_000) as first, held_up(database, 6_000) as second:
         browser.upload("people.csv", file.content)
-        for connection in (first, second):
-            known = seen[-1] if seen else 0
-            wait_until(lambda known=known: (browser.progress() or 0) > known)
-            wait_until(lambda: blocked(database))
-            seen.append(browser.progress())
-            connection.rollback()
+        for release in (first, second):
+            wait_until(database.is_blocked)
+            seen.append(browser.progress() or 0)
+            release()
+            wait_until(lambda: not database.is_blocked() or browser.progress() != seen[-1])
     wait_until(lambda: browser.progress() is None)
     assert "Done" in browser.get("/imports/")
     assert 0 < seen[0] < seen[1] < 100
@@ -157,11 +87,6 @@ def test_an_upload_becomes_contacts_and_survives_ctrl_c(
     press_ctrl_c(running, site)
 
 
-def blocked(database: Database) -> bool:
-    """Tell if a transaction waits for another one to end."""
-    return bool(database.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
-
-
 @pytest.mark.timeout(300)
 def test_the_worker_starts_again_when_it_must(site: Project, start: Start, browse: Browse) -> None:
     running, browser = come_up(site, start, browse)
@@ -192,17 +117,11 @@ def test_a_task_that_does_not_ask_is_killed_and_comes_back(
     running, browser = come_up(site, start, browse)
     database = database_of(site)
     file = make_contacts_file(2_000)
-    with psycopg.connect(database.url) as somebody:
-        somebody.execute(
-            f"INSERT INTO {site.app}_contact (email, name, company, phone)"
-            " VALUES ('person1000@example.com', '', '', '')"
-        )
+    with held_up(database, 1_000):
         browser.upload("people.csv", file.content)
-        wait_until(lambda: blocked(database))
+        wait_until(database.is_blocked)
         press_ctrl_c(running, site)
-        killed = database.last_import()
-        assert (killed["status"], killed["line"]) == ("doing", killed["line"])
-        somebody.rollback()
+        assert database.last_import()["status"] == "doing"
     running, _ = come_up(site, start, browse)
     wait_until(lambda: database.last_import()["finished_at"], 120)
     done = database.last_import()

@@ -1,0 +1,68 @@
+"""The steps that tests of a running project have in common."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import psycopg
+from browser import Browser, Database
+from conftest import Browse, Project, Running, Start, wait_until
+
+DEVELOPMENT = ("honcho", "start", "web", "worker")
+
+
+def port_of(project: Project) -> int:
+    """Return the port that .env names."""
+    lines = (project.path / ".env").read_text().splitlines()
+    return int(dict(line.split("=", 1) for line in lines if "=" in line)["PORT"])
+
+
+def database_of(project: Project) -> Database:
+    """Return the development database, which runs."""
+    code = "from django.conf import settings; print(settings.DATABASE_URL)"
+    shell = ("manage.py", "shell", "--verbosity=0", "--command", code)
+    return Database(project.run("--quiet", *shell).stdout.strip(), project.app)
+
+
+def workers(project: Project) -> list[psutil.Process]:
+    """Return the project's worker processes."""
+    return [
+        process
+        for process in project.processes()
+        if "--app=tasks.app" in process.cmdline() and "uv" not in process.name()
+    ]
+
+
+def come_up(project: Project, start: Start, browse: Browse) -> tuple[Running, Browser]:
+    """Start the project and log in."""
+    running = start(project, *DEVELOPMENT)
+    browser = browse(port_of(project))
+    wait_until(lambda: browser.is_up() or running.process.poll() is not None, 60, "the site")
+    running.wait_for("Starting worker on all queues", 60)
+    browser.log_in_as_developer()
+    return running, browser
+
+
+def press_ctrl_c(running: Running, project: Project) -> None:
+    """End honcho, and see that both processes ended by themselves."""
+    assert running.interrupt() == 130
+    assert "SIGKILL" not in running.output
+    assert "Traceback" not in running.output
+    assert not project.processes()
+
+
+@contextmanager
+def held_up(
+    database: Database, person: int, prefix: str = "person"
+) -> Iterator[Callable[[], None]]:
+    """Hold an import up before a person of `make_contacts_file`, until what is yielded is called.
+
+    Somebody else is writing that person, in a transaction that is not committed.
+    """
+    with psycopg.connect(database.url) as connection:
+        connection.execute(
+            f"INSERT INTO {database.app}_contact (email, name, company, phone)"
+            f" VALUES ('{prefix}{person}@example.com', '', '', '')"
+        )
+        yield connection.rollback
+        connection.rollback()
