@@ -8,6 +8,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("django.contrib.auth.urls")),
     path("", include("{{ cookiecutter.app_name }}.urls")),
+    # startapp adds apps above this line.
 ]
 
 if settings.DEVDB:
