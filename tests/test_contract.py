@@ -338,6 +338,16 @@ def test_the_worker_does_not_start_with_a_broken_contract(own: Project) -> None:
         assert "Starting worker" not in done.stdout
 
 
+def test_check_works_by_way_of_a_link(own: Project, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(own.path)
+    manage = str(link / "manage.py")
+    own.run("python", manage, "check")
+    edit, expected = EDITS["E009"]
+    write(own, edit)
+    assert expected in own.run("python", manage, "check", check=False).stdout
+
+
 def test_djangos_own_app_is_no_worker(own: Project) -> None:
     own.run("manage.py", "devdb", "up")
     done = own.run("manage.py", "procrastinate", "worker", "--one-shot", check=False)

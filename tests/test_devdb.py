@@ -193,10 +193,10 @@ class Project:
         for pid in self.servers():
             os.kill(pid, signal.SIGQUIT)
         eventually(lambda: not self.servers())
-        for folder in (self.path, self.home, self.sockets):
-            if folder.is_symlink():
-                folder.unlink()
-            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.path, self.home, self.sockets):
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
@@ -210,6 +210,12 @@ def commands() -> Iterator[tuple[int, str]]:
     """The command lines of all processes."""
     for process in psutil.process_iter(["cmdline"]):
         yield process.pid, " ".join([*(process.info["cmdline"] or []), ""])
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder into which a server may still be writing."""
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def kill_group(process: subprocess.Popen[str], number: int) -> None:
@@ -348,6 +354,17 @@ def test_data_outlives_a_stop(running: Project) -> None:
     assert running.call("stop") == "False"
     running.call("start")
     assert running.sql("SELECT count(*) FROM kept") == "0"
+
+
+def test_stop_makes_nothing(project: Project) -> None:
+    assert project.call("stop") == "False"
+    assert not project.home.exists()
+
+
+def test_stop_finds_a_server_whose_data_is_gone(running: Project) -> None:
+    remove(running.home)
+    assert running.call("stop") == "True"
+    assert running.servers() == []
 
 
 def test_reset_throws_the_data_away(running: Project) -> None:
@@ -552,9 +569,7 @@ def test_an_empty_pid_file_is_no_obstacle(running: Project) -> None:
 @pytest.mark.parametrize("what", ["data", "sockets", "home"])
 def test_a_server_whose_folder_was_removed_makes_way(running: Project, what: str) -> None:
     before = running.server()
-    folder: Path = getattr(running, what)
-    while folder.exists():  # the server may still be writing into it
-        shutil.rmtree(folder, ignore_errors=True)
+    remove(getattr(running, what))
     running.call("start")
     assert running.server() != before
     assert running.sql("SELECT 1") == "1"

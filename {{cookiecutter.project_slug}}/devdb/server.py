@@ -145,6 +145,8 @@ class Server:
         Raises:
             DevDBError: If it does not stop.
         """
+        if not self.home.exists() and not self.pid():
+            return False
         with self._locked():
             return self._stop()
 

@@ -70,8 +70,10 @@ def _check_imports(*names: str) -> Iterator[CheckMessage]:
 
 
 def _is_ours(path: str) -> bool:
-    packages = sysconfig.get_path("purelib")
-    return Path(path).is_relative_to(settings.BASE_DIR) and packages not in path
+    packages = Path(sysconfig.get_path("purelib")).resolve()
+    folders = Path(path).resolve().parents
+    frozen = path.startswith("<")
+    return settings.BASE_DIR in folders and packages not in folders and not frozen
 
 
 def _check_declared(app: App) -> Iterator[CheckMessage]:
