@@ -5,6 +5,7 @@ https://docs.djangoproject.com/en/stable/ref/settings/
 """
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +246,12 @@ else:
 
 # Apps' tasks.py are bridges, which need the app registry: nothing imports them early.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = None
+# Finished jobs, their events and failures are deleted after this time.
+JOBS_KEPT = timedelta(days=7)
+# Alerts: the seconds that a due job may wait, by queue (the others as the default),
+# and the failed attempts in an hour.
+JOBS_MAX_WAIT = {"default": 300}
+JOBS_MAX_FAILURES = 100
 
 
 # Logging
