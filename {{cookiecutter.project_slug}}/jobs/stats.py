@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
-from .bridge import declared
+from . import bridge
 from .models import JobFailure, QueuedJob
 
 DAY = timedelta(days=1)
@@ -47,8 +47,18 @@ class Queue:
     @property
     def limit(self) -> float:
         """How long a job may wait here, in seconds."""
-        limits: dict[str, float] = settings.JOBS_MAX_WAIT
+        limits = settings.JOBS_MAX_WAIT
         return limits.get(self.name, limits["default"])
+
+    @property
+    def late(self) -> bool:
+        """Whether a job has waited too long."""
+        return self.wait > self.limit
+
+    @property
+    def waited(self) -> timedelta:
+        """``wait``, for people."""
+        return timedelta(seconds=round(self.wait))
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,17 @@ class Stats:
     failures: int
 
     @property
+    def healthy(self) -> bool:
+        """Whether jobs are being done: a worker lives, and no queue is late."""
+        return self.workers > 0 and not any(queue.late for queue in self.queues)
+
+    @property
     def problems(self) -> list[str]:
         """What somebody should look at, in sentences."""
         found = [
-            f"Queue {queue.name}: a job has waited {queue.wait:.0f} s of {queue.limit}"
+            f"Queue {queue.name}: a job has waited for {queue.waited}"
             for queue in self.queues
-            if queue.wait > queue.limit
+            if queue.late
         ]
         if not self.workers:
             found.append("No worker is alive")
@@ -82,7 +97,7 @@ def now() -> Stats:
     with connection.cursor() as cursor:
         cursor.execute(QUEUES)
         busy = {row[0]: Queue(*row) for row in cursor.fetchall()}
-    names = busy.keys() | {job.queue for job in declared.values()}
+    names = busy.keys() | {job.queue for job in bridge.declared.values()}
     alive = Now() - timedelta(seconds=20)
     return Stats(
         queues=[busy.get(name, Queue(name)) for name in sorted(names)],
@@ -98,3 +113,34 @@ def stalled() -> QuerySet[QueuedJob]:
         pk=OuterRef("worker"), last_heartbeat__gt=Now() - timedelta(seconds=30)
     )
     return QueuedJob.objects.filter(~Exists(alive), status="doing")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The worst of ten minutes of a queue, for a chart.
+
+    Args:
+        x: Where it stands: 0 is a day ago, 143 is now.
+        wait: In seconds.
+    """
+
+    x: int
+    waiting: int
+    wait: float
+
+
+def last_day() -> dict[str, list[Bar]]:
+    """Return the samples of the last day, by queue, in one query."""
+    bars: dict[str, list[Bar]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT queue, 143 - floor(extract(epoch FROM now() - minute) / 600)::int AS x,
+                max(waiting), max(wait)
+            FROM jobs_queuesample WHERE minute > now() - interval '1 day' AND minute <= now()
+            GROUP BY queue, x ORDER BY queue, x
+            """
+        )
+        for queue, *values in cursor.fetchall():
+            bars.setdefault(queue, []).append(Bar(*values))
+    return bars

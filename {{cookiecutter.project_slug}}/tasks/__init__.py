@@ -22,6 +22,7 @@ from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
 from jobs.failures import keep_failures
+from jobs.logs import with_job
 
 SETTINGS = "{{ cookiecutter.project_slug }}.settings"
 
@@ -68,6 +69,6 @@ app = DjangoApp(
         "fetch_job_polling_interval": 1.0,
         # Below the 30 seconds that most platforms give a process to end.
         "shutdown_graceful_timeout": 20.0,
-        "worker_middleware": [own_thread, keep_failures],
+        "worker_middleware": [with_job, own_thread, keep_failures],
     },
 )

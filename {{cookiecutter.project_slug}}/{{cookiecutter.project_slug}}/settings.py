@@ -77,6 +77,8 @@ DATABASE_URL = env.str("DATABASE_URL", development(None), validate=validate_data
 WORKER_DATABASE_URL = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
 EMAIL_URL = env.str("EMAIL_URL", development("console:"), validate=validate_email)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+SENTRY_DSN = env.str("SENTRY_DSN", "")
 # Procrastinate's own name for the number of jobs that a worker runs at once.
 WORKER_CONCURRENCY = env.int("PROCRASTINATE_WORKER_CONCURRENCY", 4)
 
@@ -92,7 +94,6 @@ except EnvValidationError as error:
 # Security
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not DEBUG
-SECURE_REDIRECT_EXEMPT = [r"^health/"]
 SECURE_HSTS_SECONDS = 0 if DEBUG else 30 * 24 * 60 * 60
 if TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -120,6 +121,8 @@ if DEBUG:
     INSTALLED_APPS += ["devdb"]
 
 MIDDLEWARE = [
+    "jobs.logs.with_request_id",
+    "jobs.views.answer_probes",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -259,12 +262,19 @@ JOBS_MAX_FAILURES = 100
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "line": {"format": "%(levelname)s %(name)s: %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": ["levelname", "name", "message"],
+            "timestamp": "time",
+        },
+    },
     "filters": {"jobs": {"()": "jobs.logs.JobFilter"}},
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "formatter": "line",
+            "formatter": "line" if DEBUG else "json",
             "filters": ["jobs"],
         },
     },
@@ -276,3 +286,12 @@ LOGGING = {
         "procrastinate.blueprints": {"level": "WARNING"},
     },
 }
+
+
+# Errors
+
+if SENTRY_DSN:
+    import sentry_sdk
+
+    # Local variables are jobs' arguments, among others.
+    sentry_sdk.init(SENTRY_DSN, include_local_variables=False)
