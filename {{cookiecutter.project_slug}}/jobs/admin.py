@@ -163,7 +163,7 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
                         self.log_change(request, job, done)
                         acted += 1
             except UniqueViolation:
-                problem = f"{job}: a job with the same queueing lock waits already."
+                problem = f"Job {job}: a job with the same queueing lock waits already."
                 self.message_user(request, problem, messages.ERROR)
         self.message_user(request, f"{acted} of {len(chosen)} jobs {done}.")
 
@@ -174,7 +174,7 @@ class WorkerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
 
     @admin.display(ordering="last_heartbeat")
     def heartbeat(self, worker: ProcrastinateWorker) -> str:
-        return f"{(timezone.now() - worker.last_heartbeat).seconds} seconds ago"
+        return f"{(timezone.now() - worker.last_heartbeat).total_seconds():.0f} seconds ago"
 
 
 @admin.register(ProcrastinatePeriodicDefer)

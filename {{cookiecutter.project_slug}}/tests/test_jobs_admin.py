@@ -122,7 +122,7 @@ def test_a_retry_that_collides_with_a_job_that_waits_says_so(
     form = {"action": "retry", "_selected_action": [failed.pk, other.pk]}
     page = client.post(LIST, form, follow=True).content.decode()
     assert "1 of 2 jobs to run again" in page
-    assert f"{failed}: a job with the same queueing lock waits already." in page
+    assert f"Job {failed}: a job with the same queueing lock waits already." in page
     other.refresh_from_db()
     assert other.status == "todo"
 
