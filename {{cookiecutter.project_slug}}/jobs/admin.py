@@ -1,7 +1,8 @@
 """The queue in Django's admin: what staff may see and do, action by action."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -25,6 +26,8 @@ from procrastinate.exceptions import UniqueViolation
 from . import bridge
 from .models import JobFailure, QueuedJob
 
+SECOND = timedelta(seconds=1)
+
 admin.site.unregister(ProcrastinateJob)
 
 
@@ -38,21 +41,20 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         return int(rows.order_by()[:10_000].count())
 
 
+def never(*args: Any) -> bool:
+    """Refuse a permission."""
+    return False
+
+
 class ReadOnly(admin.options.BaseModelAdmin):  # type: ignore[type-arg]
     """Nobody adds, changes or deletes here."""
 
     paginator: Any = CappedPaginator
     show_full_result_count = False
     extra = 0
-
-    def has_add_permission(self, *args: Any) -> bool:
-        return False
-
-    def has_change_permission(self, *args: Any) -> bool:
-        return False
-
-    def has_delete_permission(self, *args: Any) -> bool:
-        return False
+    has_add_permission: Any = never
+    has_change_permission: Any = never
+    has_delete_permission: Any = never
 
 
 class FailureInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]
@@ -74,12 +76,56 @@ class TaskFilter(admin.SimpleListFilter):
     title = parameter_name = "task"
 
     def lookups(self, *args: Any) -> list[tuple[str, str]]:
+        """Return the names to choose from."""
         return [(name, name) for name in sorted(bridge.declared)]
 
-    def queryset(
-        self, request: HttpRequest, queryset: QuerySet[QueuedJob]
-    ) -> QuerySet[QueuedJob]:
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Return the jobs with the chosen name."""
         return queryset.filter(task_name=self.value()) if self.value() else queryset
+
+
+def run_again(job: QueuedJob) -> None:
+    """Put a failed job back into its queue."""
+    # Upstream leaves it on jobs that failed while they were asked to stop.
+    QueuedJob.objects.filter(pk=job.pk).update(abort_requested=False)
+    app.job_manager.retry_job_by_id(job.pk, timezone.now())
+
+
+def run_now(job: QueuedJob) -> None:
+    """Make a scheduled job due."""
+    QueuedJob.objects.filter(pk=job.pk).update(scheduled_at=timezone.now())
+
+
+def cancel(job: QueuedJob) -> None:
+    """Take a waiting job out of its queue, or ask a running one to stop."""
+    app.job_manager.cancel_job_by_id(job.pk, abort=job.status == "doing")
+
+
+# By permission: what it is called, the only status that it is for, what it does.
+ACTIONS: dict[str, tuple[str, str, Callable[[QueuedJob], None]]] = {
+    "retry_job": ("Run again (failed jobs)", "failed", run_again),
+    "run_job_now": ("Run now (scheduled jobs)", "todo", run_now),
+    "cancel_job": ("Cancel (waiting jobs)", "todo", cancel),
+    "abort_job": ("Ask to stop (running jobs)", "doing", cancel),
+}
+
+
+def act(name: str, site: Any, request: HttpRequest, chosen: QuerySet[Any]) -> None:
+    """Do an action to those of the chosen jobs that it is for, and log who did it."""
+    description, status, change = ACTIONS[name]
+    acted = 0
+    for pk in chosen.values_list("pk", flat=True):
+        job = QueuedJob.objects.select_for_update().filter(pk=pk, status=status)
+        try:
+            with transaction.atomic():
+                for locked in job:
+                    change(locked)
+                    site.log_change(request, locked, description)
+                    acted += 1
+        except UniqueViolation:
+            problem = f"Job {pk}: another with the same queueing lock waits already."
+            site.message_user(request, problem, messages.ERROR)
+    site.message_user(request, f"{description}: {acted} of {len(chosen)}")
 
 
 @admin.register(QueuedJob)
@@ -91,99 +137,45 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
     list_per_page = 50
     search_fields = ["=id"]
     inlines = [FailureInline, EventInline]
-    actions = ["retry", "run_now", "cancel", "abort"]
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the actions that the user has the permission for."""
+        return {
+            name: (partial(act, name), name, ACTIONS[name][0])
+            for name in ACTIONS
+            if request.user.has_perm(f"jobs.{name}")
+        }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[QueuedJob]:
+        """Return jobs without their arguments, but for the first characters."""
         start = Left(Cast("args", TextField()), 80)
         queryset: QuerySet[QueuedJob] = super().get_queryset(request)
         return queryset.defer("args").annotate(start_of_args=start)
 
     @admin.display(description="Arguments")
     def start_of_args(self, job: Any) -> str:
+        """Return the first characters; there may be megabytes."""
         return str(job.start_of_args)
-
-    def has_retry_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("jobs.retry_job")
-
-    def has_run_now_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("jobs.run_job_now")
-
-    def has_cancel_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("jobs.cancel_job")
-
-    def has_abort_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("jobs.abort_job")
-
-    @admin.action(description="Run again (failed jobs)", permissions=["retry"])
-    def retry(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        def retry(job: QueuedJob) -> None:
-            # Upstream leaves it on jobs that failed while they were asked to stop.
-            QueuedJob.objects.filter(pk=job.pk).update(abort_requested=False)
-            app.job_manager.retry_job_by_id(job.pk, timezone.now())
-
-        self.act(request, queryset, "failed", "to run again", retry)
-
-    @admin.action(description="Run now (scheduled jobs)", permissions=["run_now"])
-    def run_now(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        def run_now(job: QueuedJob) -> None:
-            QueuedJob.objects.filter(pk=job.pk).update(scheduled_at=timezone.now())
-
-        self.act(request, queryset, "todo", "to run now", run_now)
-
-    @admin.action(description="Cancel (waiting jobs)", permissions=["cancel"])
-    def cancel(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        def cancel(job: QueuedJob) -> None:
-            app.job_manager.cancel_job_by_id(job.pk)
-
-        self.act(request, queryset, "todo", "cancelled", cancel)
-
-    @admin.action(description="Ask to stop (running jobs)", permissions=["abort"])
-    def abort(self, request: HttpRequest, queryset: QuerySet[Any]) -> None:
-        def abort(job: QueuedJob) -> None:
-            app.job_manager.cancel_job_by_id(job.pk, abort=True)
-
-        self.act(request, queryset, "doing", "asked to stop", abort)
-
-    def act(
-        self,
-        request: HttpRequest,
-        chosen: QuerySet[Any],
-        status: str,
-        done: str,
-        do: Callable[[QueuedJob], None],
-    ) -> None:
-        """Do something to those of the chosen jobs that have a status, and log it."""
-        acted = 0
-        for pk in chosen.values_list("pk", flat=True):
-            try:
-                with transaction.atomic():
-                    locked = QueuedJob.objects.select_for_update()
-                    if job := locked.filter(pk=pk, status=status).first():
-                        do(job)
-                        self.log_change(request, job, done)
-                        acted += 1
-            except UniqueViolation:
-                problem = f"Job {job}: a job with the same queueing lock waits already."
-                self.message_user(request, problem, messages.ERROR)
-        self.message_user(request, f"{acted} of {len(chosen)} jobs {done}.")
 
 
 @admin.register(ProcrastinateWorker)
 class WorkerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """The workers that are registered, and when each was last heard of."""
+
     list_display = ["id", "heartbeat"]
 
-    @admin.display(ordering="last_heartbeat")
-    def heartbeat(self, worker: ProcrastinateWorker) -> str:
-        return f"{(timezone.now() - worker.last_heartbeat).total_seconds():.0f} seconds ago"
+    def heartbeat(self, worker: Any) -> str:
+        """Return its age."""
+        return f"{(timezone.now() - worker.last_heartbeat) // SECOND} seconds ago"
 
 
 @admin.register(ProcrastinatePeriodicDefer)
 class PeriodicAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
+    """The periodic tasks, and the latest job of each."""
+
     list_display = ["task_name", "last_run", "job"]
     list_select_related = ["job"]
 
-    @admin.display(ordering="defer_timestamp")
-    def last_run(self, periodic: ProcrastinatePeriodicDefer) -> datetime | None:
-        if periodic.defer_timestamp is None:
-            return None
+    def last_run(self, periodic: Any) -> datetime:
+        """Return when it was due last."""
         return datetime.fromtimestamp(periodic.defer_timestamp, UTC)

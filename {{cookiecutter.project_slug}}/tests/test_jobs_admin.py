@@ -17,12 +17,7 @@ from jobs.models import JobFailure, QueuedJob
 from users.models import User
 
 LIST = "/admin/jobs/queuedjob/"
-ACTIONS = {
-    "retry": "retry_job",
-    "run_now": "run_job_now",
-    "cancel": "cancel_job",
-    "abort": "abort_job",
-}
+ACTIONS = ["retry_job", "run_job_now", "cancel_job", "abort_job"]
 
 
 @pytest.fixture
@@ -62,7 +57,7 @@ def act(client: Client, action: str, *jobs: QueuedJob) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_whoever_may_view_may_not_act(client: Client, staff: User, action: str) -> None:
-    others = set(ACTIONS.values()) - {ACTIONS[action]}
+    others = set(ACTIONS) - {action}
     allow(staff, *others)
     soon = timezone.now() + timedelta(hours=1)
     jobs = [make("todo", scheduled_at=soon), make("doing"), make("failed")]
@@ -75,16 +70,16 @@ def test_whoever_may_view_may_not_act(client: Client, staff: User, action: str) 
 @pytest.mark.parametrize(
     ("action", "statuses"),
     [
-        ("retry", {"failed": "todo"}),
-        ("cancel", {"todo": "cancelled"}),
-        ("abort", {}),
-        ("run_now", {}),
+        ("retry_job", {"failed": "todo"}),
+        ("cancel_job", {"todo": "cancelled"}),
+        ("abort_job", {}),
+        ("run_job_now", {}),
     ],
 )
 def test_an_action_changes_only_jobs_of_its_status_and_is_logged(
     client: Client, staff: User, action: str, statuses: dict[str, str]
 ) -> None:
-    allow(staff, ACTIONS[action])
+    allow(staff, action)
     soon = timezone.now() + timedelta(hours=1)
     jobs = {
         status: make(status, scheduled_at=soon if status == "todo" else None)
@@ -94,8 +89,8 @@ def test_an_action_changes_only_jobs_of_its_status_and_is_logged(
     for status, job in jobs.items():
         job.refresh_from_db()
         assert job.status == statuses.get(status, status)
-        assert job.abort_requested == (action == "abort" and status == "doing")
-        now = action == "run_now" and status == "todo"
+        assert job.abort_requested == (action == "abort_job" and status == "doing")
+        now = action == "run_job_now" and status == "todo"
         if job.status == "todo" and status == "todo" and job.scheduled_at:
             assert (job.scheduled_at <= timezone.now()) == now
     entry = LogEntry.objects.get()
@@ -108,7 +103,7 @@ def test_a_job_that_failed_while_it_was_asked_to_stop_runs_again(
 ) -> None:
     allow(staff, "retry_job")
     job = make("failed", abort_requested=True)
-    act(client, "retry", job)
+    act(client, "retry_job", job)
     job.refresh_from_db()
     assert (job.status, job.abort_requested) == ("todo", False)
 
@@ -119,10 +114,10 @@ def test_a_retry_that_collides_with_a_job_that_waits_says_so(
     allow(staff, "retry_job")
     make("todo", queueing_lock="one")
     failed, other = make("failed", queueing_lock="one"), make("failed")
-    form = {"action": "retry", "_selected_action": [failed.pk, other.pk]}
+    form = {"action": "retry_job", "_selected_action": [failed.pk, other.pk]}
     page = client.post(LIST, form, follow=True).content.decode()
-    assert "1 of 2 jobs to run again" in page
-    assert f"Job {failed}: a job with the same queueing lock waits already." in page
+    assert "Run again (failed jobs): 1 of 2" in page
+    assert f"Job {failed.pk}: another with the same queueing lock waits" in page
     other.refresh_from_db()
     assert other.status == "todo"
 
