@@ -41,7 +41,8 @@ SELECT max(id) FROM batch HAVING min(first) < %(before)s
 # A worker's row is deleted when it stops, and each job that names it is written again.
 RELEASE = """
 UPDATE procrastinate_jobs SET worker_id = NULL
-WHERE worker_id IS NOT NULL AND status NOT IN ('todo', 'doing')
+WHERE worker_id IN (SELECT id FROM procrastinate_workers)
+    AND status NOT IN ('todo', 'doing')
     AND id < (SELECT max(id) FROM procrastinate_jobs) - 10000
 """
 

@@ -176,6 +176,8 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
     "timeout": 10,
 }
+# A pooler in transaction mode, before which the worker has a line of its own.
+DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = WORKER_DATABASE_URL is not None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 
