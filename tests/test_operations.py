@@ -134,8 +134,8 @@ def test_the_site_survives_its_database(production: Production) -> None:
     assert status(f"{url}/health/live") == 200
     assert status(f"{url}/health/ready") == 503
     assert status(f"{url}/health/workers") == 503
-    # Not on failure: that is why it must be restarted always.
-    assert running.process.wait(60) == 0
+    # 0 if its heartbeat failed first: that is why it must be restarted always.
+    assert running.process.wait(60) in {0, 1}
 
     production.project.run("manage.py", "devdb", "up")
     wait_until(lambda: status(f"{url}/health/ready") == 200)
@@ -198,7 +198,7 @@ def pgbouncer(system_postgres: str, tmp_path: Path) -> Iterator[str]:
     config.write_text(
         f"""
 [databases]
-* = host=127.0.0.1 port={url.port}
+* = host=127.0.0.1 port={url.port} user=site
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}

@@ -61,6 +61,7 @@ class FailureInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]
     """A job's failed attempts, for those who may view them."""
 
     model = JobFailure
+    fields = ["at", "host", "duration", "message", "traceback"]
 
 
 class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
@@ -132,8 +133,18 @@ def act(name: str, site: Any, request: HttpRequest, chosen: QuerySet[Any]) -> No
 class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
     """Upstream's, with a permission and a log entry for each action."""
 
-    list_display = ["id", "task_name", "start_of_args", "pretty_status", "summary"]
+    list_display = [
+        "id",
+        "task_name",
+        "start_of_args",
+        "status",
+        "queue_name",
+        "attempts",
+        "scheduled_at",
+    ]
     list_filter = ["status", TaskFilter]
+    # Facets are full counts.
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     search_fields = ["=id"]
     inlines = [FailureInline, EventInline]
@@ -150,7 +161,9 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
         """Return jobs without their arguments, but for the first characters."""
         start = Left(Cast("args", TextField()), 80)
         queryset: QuerySet[QueuedJob] = super().get_queryset(request)
-        return queryset.defer("args").annotate(start_of_args=start)
+        return (
+            queryset.prefetch_related(None).defer("args").annotate(start_of_args=start)
+        )
 
     @admin.display(description="Arguments")
     def start_of_args(self, job: Any) -> str:

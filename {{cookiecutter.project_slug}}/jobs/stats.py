@@ -33,6 +33,13 @@ FROM (
 ) queue
 """
 
+LAST_DAY = """
+SELECT queue, 143 - floor(extract(epoch FROM now() - minute) / 600)::int AS x,
+    max(waiting), max(wait)
+FROM jobs_queuesample WHERE minute > now() - interval '1 day' AND minute <= now()
+GROUP BY queue, x ORDER BY queue, x
+"""
+
 
 @dataclass(frozen=True)
 class Queue:
@@ -47,8 +54,7 @@ class Queue:
     @property
     def limit(self) -> float:
         """How long a job may wait here, in seconds."""
-        limits = settings.JOBS_MAX_WAIT
-        return limits.get(self.name, limits["default"])
+        return settings.JOBS_MAX_WAIT.get(self.name, settings.JOBS_MAX_WAIT["default"])
 
     @property
     def late(self) -> bool:
@@ -115,32 +121,16 @@ def stalled() -> QuerySet[QueuedJob]:
     return QueuedJob.objects.filter(~Exists(alive), status="doing")
 
 
-@dataclass(frozen=True)
-class Bar:
-    """The worst of ten minutes of a queue, for a chart.
+def last_day() -> dict[str, list[tuple[int, int, float]]]:
+    """Return the worst of each ten minutes of the last day, by queue.
 
-    Args:
-        x: Where it stands: 0 is a day ago, 143 is now.
-        wait: In seconds.
+    Returns:
+        Where it stands from 0 (a day ago) to 143 (now), the jobs that waited, and for
+        how many seconds the oldest had.
     """
-
-    x: int
-    waiting: int
-    wait: float
-
-
-def last_day() -> dict[str, list[Bar]]:
-    """Return the samples of the last day, by queue, in one query."""
-    bars: dict[str, list[Bar]] = {}
+    bars: dict[str, list[tuple[int, int, float]]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT queue, 143 - floor(extract(epoch FROM now() - minute) / 600)::int AS x,
-                max(waiting), max(wait)
-            FROM jobs_queuesample WHERE minute > now() - interval '1 day' AND minute <= now()
-            GROUP BY queue, x ORDER BY queue, x
-            """
-        )
-        for queue, *values in cursor.fetchall():
-            bars.setdefault(queue, []).append(Bar(*values))
+        cursor.execute(LAST_DAY)
+        for queue, *bar in cursor.fetchall():
+            bars.setdefault(queue, []).append(tuple(bar))
     return bars

@@ -99,10 +99,12 @@ def queues(request: HttpRequest) -> HttpResponse:
     charts = []
     for queue in now.queues:
         bars = day.get(queue.name, [])
-        peak = max((bar.waiting for bar in bars), default=0)
-        heights = [round(40 * bar.waiting / (peak or 1), 1) for bar in bars]
-        late = [bar.wait > queue.limit for bar in bars]
-        charts.append((queue, peak, list(zip(bars, heights, late, strict=True))))
+        peak = max((waiting for _, waiting, _ in bars), default=0)
+        chart = [
+            (x, waiting, round(40 * waiting / (peak or 1), 1), wait > queue.limit)
+            for x, waiting, wait in bars
+        ]
+        charts.append((queue, peak, chart))
     failures = JobFailure.objects.select_related("job").defer("traceback", "job__args")
     context = {"now": now, "charts": charts, "failures": failures[:10]}
     return render(request, "jobs/queues.html", context)
