@@ -82,3 +82,52 @@ def test_a_bad_file_is_refused_where_it_was_chosen(
     expect(page.get_by_text("The first line must name the columns")).to_be_visible()
     expect(page.get_by_text("No imports yet.")).to_be_visible()
     press_ctrl_c(running, site)
+
+
+def test_staff_see_the_queues_and_why_a_job_failed(
+    site: Project, start: Start, browse: Browse, page: Page
+) -> None:
+    running, _ = come_up(site, start, browse)
+    database = database_of(site)
+    code = f"from {site.app} import tasks; tasks.send_summary.defer(import_id=0)"
+    site.run("manage.py", "shell", "--command", code)
+    wait_until(lambda: database.query("SELECT 1 FROM jobs_jobfailure"))
+    database.query(DAY)
+
+    url = f"http://127.0.0.1:{port_of(site)}"
+    page.goto(url)
+    page.get_by_role("button", name="Log in as developer").click()
+    page.set_viewport_size({"width": 1200, "height": 800})
+    page.get_by_role("link", name="Jobs").click()
+    expect(page.get_by_text("All queues are within their limits.")).to_be_visible()
+    chart = page.locator("svg").first
+    expect(chart).to_be_visible()
+    assert chart.locator("rect").count() == 144
+    assert chart.locator("rect.late").count() == 12
+    take(page, "queues")
+
+    page.goto(f"{url}/admin/jobs/queuedjob/")
+    expect(page.get_by_role("cell", name="failed")).to_be_visible()
+    take(page, "jobs")
+    page.goto(f"{url}/jobs/")
+    page.get_by_role("link", name="send_summary").click()
+    expect(page.get_by_text("Traceback (most recent call last)")).to_be_visible()
+    page.get_by_text("Traceback (most recent call last)").scroll_into_view_if_needed()
+    take(page, "failure")
+    assert running.interrupt() == 130
+
+
+# A day of a queue with a busy afternoon.
+DAY = """
+INSERT INTO jobs_queuesample (minute, queue, waiting, running, wait)
+SELECT now() - n * interval '10 minutes', 'default',
+    40 + 30 * sin(n / 9.0) + CASE WHEN n BETWEEN 30 AND 60 THEN 12 * (15 - abs(n - 45)) ELSE 0 END,
+    4, CASE WHEN n BETWEEN 40 AND 51 THEN 400 ELSE 5 END
+FROM generate_series(0, 143) n RETURNING id
+"""
+
+
+def take(page: Page, name: str) -> None:
+    """Take a picture for the documentation, if there are to be any."""
+    if "PICTURES" in os.environ:
+        page.screenshot(path=PICTURE.with_name(f"{name}.png"))

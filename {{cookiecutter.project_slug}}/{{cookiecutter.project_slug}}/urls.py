@@ -7,6 +7,7 @@ from django.urls import include, path
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("django.contrib.auth.urls")),
+    path("", include("jobs.urls")),
     path("", include("{{ cookiecutter.app_name }}.urls")),
     # startapp adds apps above this line.
 ]
