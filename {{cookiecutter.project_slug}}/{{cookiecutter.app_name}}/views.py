@@ -141,9 +141,13 @@ def _imports(user: User) -> dict[str, Any]:
         "alone": bool(active) and not services.worker_is_alive(),
     }
     if settings.DEBUG and shown:
+        latest = shown[0]
         context |= {
-            "latest": shown[0],
-            "life": services.job_life(job_id=shown[0].job_id),
+            "latest": latest,
+            "life": services.job_life(job_id=latest.job_id),
             "app": Contact._meta.app_label,
         }
+        # The job ends a moment after the import.
+        if latest.job and latest.job.status == "doing":
+            context["active"] = True
     return context
