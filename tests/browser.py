@@ -115,7 +115,7 @@ class Database:
     def execute(self, statement: str) -> None:
         """Run a statement that returns no rows."""
         with psycopg.connect(self.url) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
+            connection.execute(statement)
 
     def contacts(self) -> set[tuple[str, ...]]:
         """Return all contacts: e-mail, name, company, phone."""

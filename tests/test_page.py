@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,11 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import TEMPLATE, Browse, Project, Start, wait_until
 from contacts_file import make_contacts_file
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from site_at_work import come_up, database_of, held_up, port_of, press_ctrl_c, workers
+from site_at_work import come_up, database_of, held_up, port_of, workers
 
 PICTURES = TEMPLATE / "docs"
+# The one that the rendered project's README shows.
+ITS_PICTURE = TEMPLATE / "{{cookiecutter.project_slug}}" / "docs" / "import.png"
 
 BOB = """
 from users.models import User
@@ -74,7 +76,8 @@ def page(new_page: NewPage, site: Project, start: Start, browse: Browse) -> Iter
     page.goto("/")
     page.get_by_role("button", name="Log in as developer").click()
     yield page
-    press_ctrl_c(running, site)
+    assert running.interrupt() == 130
+    assert not site.processes()
 
 
 def take_picture(page: Page, name: str) -> None:
@@ -82,6 +85,9 @@ def take_picture(page: Page, name: str) -> None:
     if "PICTURES" in os.environ:
         PICTURES.mkdir(exist_ok=True)
         page.screenshot(path=PICTURES / f"{name}.png")
+        if name == ITS_PICTURE.stem:
+            ITS_PICTURE.parent.mkdir(exist_ok=True)
+            shutil.copy(PICTURES / f"{name}.png", ITS_PICTURE)
 
 
 def upload(page: Page, file: Path, content: bytes) -> None:
@@ -106,6 +112,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
         bar = page.get_by_role("progressbar")
         expect(bar).to_have_attribute("value", "59", timeout=10_000)
         expect(page.get_by_text("a second · done")).to_be_visible()
+        page.set_viewport_size({"width": 1200, "height": 860})
         take_picture(page, "import")
         page.emulate_media(color_scheme="dark")
         take_picture(page, "import-dark")
@@ -125,7 +132,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
 def test_the_sample_needs_no_file_and_fills_the_contacts(page: Page) -> None:
     page.get_by_role("button", name="Try it with 10,000 sample contacts").click()
     expect(page.get_by_text("9,980 rows imported, 20 rejected")).to_be_visible(timeout=30_000)
-    page.get_by_role("link", name="Contacts").click()
+    page.get_by_role("link", name="Contacts", exact=True).click()
     expect(page.get_by_role("row")).to_have_count(51)
     page.get_by_label("Search").press_sequentially("grace k")
     expect(page.get_by_role("cell", name="Grace Kim").first).to_be_visible()
@@ -180,7 +187,7 @@ def test_a_failed_import_says_why_and_goes_on_when_asked(
 def test_a_scheduled_import_waits_for_its_time_and_can_be_cancelled(
     page: Page, tmp_path: Path
 ) -> None:
-    due = datetime.now(timezone.utc) + timedelta(days=1)
+    due = datetime.now(UTC) + timedelta(days=1)
     page.get_by_text("Schedule for later").click()
     page.get_by_label("Start at").fill(due.strftime("%Y-%m-%dT%H:%M"))
     upload(page, tmp_path / "later.csv", make_contacts_file(100).content)
@@ -214,7 +221,8 @@ def test_the_page_says_when_no_worker_is_running(
     new_page: NewPage, site: Project, start: Start, tmp_path: Path
 ) -> None:
     start(site, "honcho", "start", "web").wait_for("Quit the server", 60)
-    worker = start(site, "manage.py", "runworker")
+    # Development's own worker would start again.
+    worker = start(site, "procrastinate", "--app=tasks.app", "worker", PYTHONPATH=".")
     worker.wait_for("Starting worker on all queues", 60)
     page = new_page()
     page.goto("/")

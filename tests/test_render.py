@@ -32,6 +32,7 @@ PATHS = [
     "devdb/templates/devdb/login.html",
     "devdb/urls.py",
     "devdb/views.py",
+    "docs/import.png",
     "gunicorn.conf.py",
     "jobs/__init__.py",
     "jobs/apps.py",
@@ -73,6 +74,7 @@ PATHS = [
     "templates/404.html",
     "templates/500.html",
     "templates/base.html",
+    "templates/blank.html",
     "templates/error.html",
     "templates/project_name.txt",
     "tests/__init__.py",
@@ -168,7 +170,7 @@ def named(slug: str, app: str) -> list[str]:
 
 
 def text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def template_files() -> dict[str, Path]:
