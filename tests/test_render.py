@@ -32,6 +32,7 @@ PATHS = [
     "devdb/templates/devdb/login.html",
     "devdb/urls.py",
     "devdb/views.py",
+    "docs/import.png",
     "gunicorn.conf.py",
     "jobs/__init__.py",
     "jobs/admin.py",
@@ -67,8 +68,11 @@ PATHS = [
     "myapp/models.py",
     "myapp/services.py",
     "myapp/tasks.py",
+    "myapp/templates/contacts/base.html",
+    "myapp/templates/contacts/contacts.html",
     "myapp/templates/contacts/imports.html",
     "myapp/templates/contacts/index.html",
+    "myapp/templates/contacts/panel.html",
     "myapp/urls.py",
     "myapp/views.py",
     "pyproject.toml",
@@ -78,7 +82,14 @@ PATHS = [
     "tasks/__init__.py",
     "tasks/maintenance.py",
     "tasks/myapp.py",
+    "templates/400.html",
+    "templates/403.html",
+    "templates/403_csrf.html",
+    "templates/404.html",
+    "templates/500.html",
     "templates/base.html",
+    "templates/blank.html",
+    "templates/error.html",
     "templates/project_name.txt",
     "tests/__init__.py",
     "tests/conftest.py",
@@ -89,6 +100,7 @@ PATHS = [
     "tests/test_jobs_views.py",
     "tests/test_logs.py",
     "tests/test_maintenance.py",
+    "tests/test_pages.py",
     "tests/test_services.py",
     "tests/test_views.py",
     "tests/test_worker.py",
@@ -97,7 +109,14 @@ PATHS = [
     "users/migrations/0001_initial.py",
     "users/migrations/__init__.py",
     "users/models.py",
+    "users/templates/registration/form.html",
     "users/templates/registration/login.html",
+    "users/templates/registration/password_change_done.html",
+    "users/templates/registration/password_change_form.html",
+    "users/templates/registration/password_reset_complete.html",
+    "users/templates/registration/password_reset_confirm.html",
+    "users/templates/registration/password_reset_done.html",
+    "users/templates/registration/password_reset_form.html",
 ]
 
 AWKWARD_PROJECT_NAMES = [
@@ -170,7 +189,7 @@ def named(slug: str, app: str) -> list[str]:
 
 
 def text(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def template_files() -> dict[str, Path]:

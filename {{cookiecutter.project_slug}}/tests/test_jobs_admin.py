@@ -1,5 +1,6 @@
 """What staff see of the queue in the admin, and what they may do to it."""
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -190,7 +191,7 @@ def test_workers_and_periodic_tasks_are_shown(admin_client: Client) -> None:
             [job.pk],
         )
     workers = admin_client.get("/admin/procrastinate/procrastinateworker/").content
-    assert b"7 seconds ago" in workers
+    assert re.search(rb"\b\d+ seconds ago", workers)
     periodic = admin_client.get(
         "/admin/procrastinate/procrastinateperiodicdefer/"
     ).content

@@ -99,22 +99,37 @@ if TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # Subdomains and the browsers' preload lists concern more than this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+# Nothing inline and nothing from other hosts. Django's own cannot do it before 6.0.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
 
 
 # Applications
 
 INSTALLED_APPS = [
+    # First, because its pages for passwords go before the admin's.
+    "users",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.humanize",
     "django.contrib.messages",
+    "django.contrib.postgres",
     "django.contrib.staticfiles",
     "django_htmx",
     "procrastinate.contrib.django",
     "jobs",
-    "users",
     "{{ cookiecutter.app_name }}",
     # startapp adds apps above this line.
 ]
@@ -125,6 +140,7 @@ MIDDLEWARE = [
     "jobs.logs.with_request_id",
     "jobs.views.answer_probes",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -286,8 +302,9 @@ LOGGING = {
     "loggers": {
         # Django's own handlers would repeat the root's lines.
         "django": {"handlers": [], "propagate": True},
-        # Says at every start that there are tasks.
+        # They say at every start that there are tasks, and at every minute that it is.
         "procrastinate.blueprints": {"level": "WARNING"},
+        "procrastinate.periodic": {"level": "WARNING"},
     },
 }
 
