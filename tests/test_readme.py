@@ -73,6 +73,6 @@ def test_the_chapter_on_jobs(copy: Project) -> None:
     tasks = copy.path / "tasks" / f"{copy.app}.py"
     tasks.write_text(tasks.read_text().replace("def greet(", "def welcome("))
     see_it_work()
-    done = copy.run("procrastinate", "--app=tasks.app", "worker", "--no-wait", PYTHONPATH=".")
+    done = copy.run("procrastinate", "--app=tasks.app", "worker", "--one-shot", PYTHONPATH=".")
     assert f"Starting job {copy.app}.greet[" in done.stdout
     assert "Contact matching query does not exist" in done.stdout

@@ -22,6 +22,27 @@ PATHS = [
     "Procfile",
     "Procfile.dev",
     "README.md",
+    "app_template/__init__.py",
+    "app_template/app/app_name/__init__.py-tpl",
+    "app_template/app/app_name/admin.py-tpl",
+    "app_template/app/app_name/apps.py-tpl",
+    "app_template/app/app_name/forms.py-tpl",
+    "app_template/app/app_name/migrations/0001_initial.py-tpl",
+    "app_template/app/app_name/migrations/__init__.py-tpl",
+    "app_template/app/app_name/models.py-tpl",
+    "app_template/app/app_name/services.py-tpl",
+    "app_template/app/app_name/tasks.py-tpl",
+    "app_template/app/app_name/templates/app_name/index.html",
+    "app_template/app/app_name/urls.py-tpl",
+    "app_template/app/app_name/views.py-tpl",
+    "app_template/app/tasks/app_name.py-tpl",
+    "app_template/app/tests/test_app_name.py-tpl",
+    "app_template/apps.py",
+    "app_template/checks.py",
+    "app_template/management/__init__.py",
+    "app_template/management/commands/__init__.py",
+    "app_template/management/commands/startapp.py",
+    "app_template/wiring.py",
     "devdb/__init__.py",
     "devdb/management/__init__.py",
     "devdb/management/commands/__init__.py",
@@ -38,6 +59,7 @@ PATHS = [
     "jobs/admin.py",
     "jobs/apps.py",
     "jobs/bridge.py",
+    "jobs/checks.py",
     "jobs/failures.py",
     "jobs/logs.py",
     "jobs/management/__init__.py",
@@ -93,11 +115,14 @@ PATHS = [
     "templates/project_name.txt",
     "tests/__init__.py",
     "tests/conftest.py",
+    "tests/kit.py",
     "tests/test_bridge.py",
     "tests/test_contacts_csv.py",
     "tests/test_failures.py",
+    "tests/test_imports.py",
     "tests/test_jobs_admin.py",
     "tests/test_jobs_views.py",
+    "tests/test_kit.py",
     "tests/test_logs.py",
     "tests/test_maintenance.py",
     "tests/test_pages.py",
@@ -322,7 +347,7 @@ def test_nothing_of_the_template_is_left(tmp_path: Path) -> None:
         (path, brace)
         for path, _ in found
         for brace in ("{{", "{%")
-        if path.endswith((".html", ".py-tpl"))
+        if path.endswith((".html", ".png", ".py-tpl"))
     }
     assert not found
 
