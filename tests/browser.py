@@ -112,6 +112,11 @@ class Database:
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
             return connection.execute(statement, arguments).fetchall()  # type: ignore[call-overload,no-any-return]
 
+    def execute(self, statement: str) -> None:
+        """Run a statement that returns no rows."""
+        with psycopg.connect(self.url) as connection:
+            connection.execute(statement)
+
     def contacts(self) -> set[tuple[str, ...]]:
         """Return all contacts: e-mail, name, company, phone."""
         rows = self.query("SELECT email, name, company, phone FROM app_contact")

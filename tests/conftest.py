@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -267,6 +268,31 @@ def start(tmp_path: Path) -> Iterator[Start]:
     for project, running in started:
         stop(project)
         running.process.wait()
+
+
+@pytest.fixture
+def system_postgres(tmp_path: Path) -> Iterator[str]:
+    """The address of an empty database on a server of the system's PostgreSQL."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        pytest.skip("the system has no PostgreSQL in /usr/lib/postgresql")
+    # PostgreSQL does not run as root.
+    user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    if user:
+        shutil.chown(folder, **user)
+    port = free_port()
+
+    def run(program: str, *arguments: object) -> None:
+        command = [str(part) for part in (programs[-1] / program, *arguments)]
+        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, **user)
+
+    run("initdb", "-D", folder / "data", "-U", "site", "-A", "trust", "--locale=C.UTF-8")
+    options = f"-p {port} -k {folder}"
+    run("pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "-o", options, "start")
+    yield f"postgresql://site@127.0.0.1:{port}/postgres"
+    run("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+    shutil.rmtree(folder)
 
 
 def stop(project: Project) -> None:

@@ -5,7 +5,6 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,31 +158,6 @@ def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Pat
             subprocess.run(line, shell=True, cwd=clone.path, env=clone.env, check=True)
     finally:
         clone.run("manage.py", "devdb", "stop")
-
-
-@pytest.fixture
-def system_postgres(tmp_path: Path) -> Iterator[str]:
-    """The address of an empty database on a server of the system's PostgreSQL."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
-        pytest.skip("the system has no PostgreSQL in /usr/lib/postgresql")
-    # PostgreSQL does not run as root.
-    user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))
-    if user:
-        shutil.chown(folder, **user)
-    port = free_port()
-
-    def run(program: str, *arguments: object) -> None:
-        command = [str(part) for part in (programs[-1] / program, *arguments)]
-        subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, **user)
-
-    run("initdb", "-D", folder / "data", "-U", "site", "-A", "trust", "--locale=C.UTF-8")
-    options = f"-p {port} -k {folder}"
-    run("pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "-o", options, "start")
-    yield f"postgresql://site@127.0.0.1:{port}/postgres"
-    run("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-    shutil.rmtree(folder)
 
 
 @pytest.mark.timeout(300)

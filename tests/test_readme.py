@@ -19,8 +19,8 @@ def snippets(text: str) -> Iterator[tuple[str, str, str]]:
     """Yield each Python block with the word in bold and the file that were named before it."""
     step = file = ""
     for prose, block in re.findall(r"(.*?)```python\n(.*?)```", text, re.DOTALL):
-        step = ([step] + re.findall(r"\*\*(\w+)\*\*", prose))[-1]
-        file = ([file] + re.findall(r"`([\w/]+/\w+\.py)`", prose))[-1]
+        step = [step, *re.findall(r"\*\*(\w+)\*\*", prose)][-1]
+        file = [file, *re.findall(r"`([\w/]+/\w+\.py)`", prose)][-1]
         yield step, file, block
 
 
@@ -46,9 +46,11 @@ def test_the_chapter_on_jobs(copy: Project) -> None:
 
     services = copy.path / copy.app / "services.py"
     services.write_text(
-        services.read_text().replace("\nfrom itertools", "\nfrom datetime import timedelta\nfrom itertools")
+        services.read_text().replace(
+            "\nfrom itertools", "\nfrom datetime import timedelta\nfrom itertools"
+        )
     )
-    *steps, (rename, bridge, renamed) = snippets(chapter(copy, "Jobs"))
+    *steps, (rename, _, renamed) = snippets(chapter(copy, "Jobs"))
     assert [step for step, _, _ in steps] == [
         "Declare", "Implement", "Implement", "Defer", "Defer", "Test",
     ]  # fmt: skip
@@ -71,6 +73,6 @@ def test_the_chapter_on_jobs(copy: Project) -> None:
     tasks = copy.path / "tasks" / f"{copy.app}.py"
     tasks.write_text(tasks.read_text().replace("def greet(", "def welcome("))
     see_it_work()
-    done = copy.run("procrastinate", "--app=tasks.app", "worker", "--no-wait", PYTHONPATH=".")
+    done = copy.run("procrastinate", "--app=tasks.app", "worker", "--one-shot", PYTHONPATH=".")
     assert f"Starting job {copy.app}.greet[" in done.stdout
     assert "Contact matching query does not exist" in done.stdout

@@ -24,7 +24,6 @@ TRANSIENT = (
     socket.gaierror,
     smtplib.SMTPConnectError,
     smtplib.SMTPServerDisconnected,
-    JobStalled,
 )
 """Errors that may be gone at the next attempt. Deadlocks are OperationalErrors."""
 
@@ -53,7 +52,8 @@ class Retry(BaseRetryStrategy):
         # The worker asks only if it stops: jobs that a user aborts end as aborted.
         if isinstance(exception, JobAborted | CancelledError):
             return RetryDecision()
-        if not isinstance(exception, self.exceptions):
+        # A job that may run twice at all may do so after its worker died.
+        if not isinstance(exception, (JobStalled, *self.exceptions)):
             return None
         if job.attempts + 1 >= self.max_attempts:
             return None

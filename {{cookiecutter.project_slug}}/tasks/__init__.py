@@ -23,6 +23,9 @@ from procrastinate.contrib.django import DjangoApp, connector_params
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
+from jobs.failures import keep_failures
+from jobs.logs import with_job
+
 SETTINGS = "{{ cookiecutter.project_slug }}.settings"
 
 if not apps.ready:
@@ -83,6 +86,6 @@ app = WorkerApp(
         "fetch_job_polling_interval": 1.0,
         # Below the 30 seconds that most platforms give a process to end.
         "shutdown_graceful_timeout": 20.0,
-        "worker_middleware": [own_thread],
+        "worker_middleware": [with_job, own_thread, keep_failures],
     },
 )

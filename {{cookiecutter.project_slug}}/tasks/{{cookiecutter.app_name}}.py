@@ -23,3 +23,11 @@ def import_contacts(context: JobContext, *, import_id: int) -> None:
 async def send_summary(*, import_id: int) -> None:
     """Async: services are sync, so they run in a thread."""
     await sync_to_async(services.send_summary)(import_id=import_id)
+
+
+# At three in the morning, UTC. A late start does no harm, so the time is not used.
+@app.periodic(cron="0 3 * * *")
+@bridge.remove_old_imports.task(app)
+def remove_old_imports(timestamp: int) -> None:
+    """Periodic: the worker itself defers it, once however many workers there are."""
+    services.remove_old_imports()

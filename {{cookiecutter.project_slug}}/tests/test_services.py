@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from io import BytesIO
 
 import pytest
 from django.core import mail
 from django.db import OperationalError, connections
+from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
 from users.models import User
@@ -18,7 +20,9 @@ from {{ cookiecutter.app_name }}.models import (
     ContactImport,
     ImportPiece,
     RejectedRow,
+    State,
 )
+from {{ cookiecutter.app_name }}.services import AlreadyImporting
 
 from .conftest import CsvFile
 
@@ -42,6 +46,16 @@ def run(contact_import: ContactImport, chunks: int = -1) -> bool:
     done = services.import_contacts(import_id=contact_import.pk, should_stop=stop)
     contact_import.refresh_from_db()
     return done
+
+
+def end_job(contact_import: ContactImport, status: str) -> None:
+    """Do as a worker does when a job ends."""
+    ProcrastinateJob.objects.filter(pk=contact_import.job_id).update(status=status)
+
+
+def state(contact_import: ContactImport) -> State:
+    related = ContactImport.objects.select_related("job")
+    return related.get(pk=contact_import.pk).state
 
 
 def contacts() -> list[tuple[str, str]]:
@@ -176,7 +190,9 @@ def test_two_imports_at_once_do_not_lock_each_other_out(start: Start) -> None:
     ]
     forwards = [f"{n}@b.org" for chunk in chunks for n in chunk]
     backwards = [f"{n}@b.org" for chunk in chunks for n in reversed(chunk)]
-    imports = [start("email", *lines) for lines in 2 * (forwards, backwards)]
+    imports = [
+        start(f"email,{n}", *lines) for n, lines in enumerate(2 * (forwards, backwards))
+    ]
     with ThreadPoolExecutor() as pool:
         assert all(pool.map(work, imports))
     assert Contact.objects.count() == len(numbers)
@@ -201,3 +217,173 @@ def test_the_summary_is_sent_to_the_owner_once(start: Start) -> None:
     [message] = mail.outbox
     assert message.to == ["ann@example.com"]
     assert message.body == "1 rows were imported, and 1 rejected.\n"
+
+
+def test_the_sample_is_imported_but_for_its_bad_rows(user: User) -> None:
+    contact_import = services.start_sample_import(owner=user)
+    assert run(contact_import)
+    assert (contact_import.imported, contact_import.rejected) == (9_980, 20)
+    assert Contact.objects.count() == 9_980
+
+
+def test_a_file_that_waits_or_runs_is_recognised(start: Start, user: User) -> None:
+    contact_import = start("email", "a@b.org")
+    for status in ("todo", "doing"):
+        end_job(contact_import, status)
+        with pytest.raises(AlreadyImporting):
+            start("email", "a@b.org")
+    assert ContactImport.objects.count() == ProcrastinateJob.objects.count() == 1
+    run(contact_import)
+    assert start("email", "a@b.org").pk != contact_import.pk
+
+
+def test_other_owners_may_import_the_same_file(start: Start, csv_file: CsvFile) -> None:
+    start("email", "a@b.org")
+    bob = User.objects.create_user("bob")
+    file = csv_file("email", "a@b.org")
+    services.start_import(owner=bob, filename="a", file=file)
+    assert ContactImport.objects.count() == 2
+
+
+def test_a_file_that_stopped_goes_on_when_it_comes_again(start: Start) -> None:
+    contact_import = start("email", "a@b.org")
+    end_job(contact_import, "failed")
+    assert start("email", "a@b.org").pk == contact_import.pk
+    assert state(contact_import) == State.WAITING
+
+
+def test_a_scheduled_import_waits_for_its_time(user: User, csv_file: CsvFile) -> None:
+    due = timezone.now() + timedelta(hours=1)
+    contact_import = services.start_import(
+        owner=user, filename="a", file=csv_file("email"), schedule_at=due
+    )
+    assert ProcrastinateJob.objects.get().scheduled_at == due
+    assert state(contact_import) == State.SCHEDULED
+
+
+def test_cancelling_takes_a_waiting_import_out_of_the_queue(start: Start) -> None:
+    contact_import = start("email", "a@b.org")
+    services.cancel_import(import_id=contact_import.pk)
+    assert state(contact_import) == State.CANCELLED
+
+
+def test_cancelling_asks_a_running_import_to_stop(start: Start) -> None:
+    contact_import = start("email", "a@b.org")
+    end_job(contact_import, "doing")
+    services.cancel_import(import_id=contact_import.pk)
+    assert state(contact_import) == State.STOPPING
+    # What becomes of it when its worker stops, and when its worker is killed.
+    for status in ("aborted", "failed"):
+        end_job(contact_import, status)
+        assert state(contact_import) == State.CANCELLED
+
+
+def test_cancelling_changes_nothing_when_an_import_is_over(start: Start) -> None:
+    contact_import = start("email", "a@b.org")
+    run(contact_import)
+    end_job(contact_import, "succeeded")
+    services.cancel_import(import_id=contact_import.pk)
+    assert state(contact_import) == State.DONE
+
+
+def test_a_retry_goes_on_where_the_import_stopped(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "CHUNK_ROWS", 1)
+    contact_import = start("email", "a@b.org", "b@b.org")
+    run(contact_import, chunks=1)
+    end_job(contact_import, "failed")
+    assert services.retry_import(import_id=contact_import.pk)
+    Contact.objects.all().delete()
+    assert run(contact_import)
+    assert contacts() == [("b@b.org", "")]
+    assert contact_import.imported == 2
+
+
+def test_an_import_is_never_retried_twice_at_once(start: Start) -> None:
+    contact_import = start("email", "a@b.org")
+    assert not services.retry_import(import_id=contact_import.pk)
+    end_job(contact_import, "failed")
+    assert services.retry_import(import_id=contact_import.pk)
+    assert not services.retry_import(import_id=contact_import.pk)
+    assert ProcrastinateJob.objects.count() == 2
+
+
+def test_an_import_that_is_done_is_never_retried(start: Start) -> None:
+    contact_import = start("email", "a@b.org")
+    run(contact_import)
+    assert not services.retry_import(import_id=contact_import.pk)
+
+
+def test_rejected_rows_are_harmless_in_a_spreadsheet(start: Start) -> None:
+    contact_import = start("email,name,company", "=1+1,@x,a\0b", '"')
+    run(contact_import)
+    lines = list(services.rejected_csv(import_id=contact_import.pk))
+    assert lines == [
+        "line,reason,row\r\n",
+        "2,a NUL character,'=1+1,'@x,a\N{REPLACEMENT CHARACTER}b\r\n",
+        "3,unexpected end of data\r\n",
+    ]
+
+
+def test_all_rejected_rows_are_downloaded_in_order(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "CHUNK_ROWS", 2)
+    contact_import = start("email", *(f"bad{n}" for n in range(5)))
+    run(contact_import)
+    lines = list(services.rejected_csv(import_id=contact_import.pk))[1:]
+    assert [line.split(",")[0] for line in lines] == ["2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize(
+    ("days", "status", "kept", "text"),
+    [
+        (6, "failed", True, True),
+        (8, "failed", True, False),
+        (8, "todo", True, True),
+        (29, "cancelled", True, False),
+        (31, "failed", False, False),
+        (31, "doing", True, True),
+    ],
+)
+def test_old_imports_are_removed_and_texts_before_them(
+    start: Start, days: int, status: str, kept: bool, text: bool
+) -> None:
+    contact_import = start("email", "bad")
+    end_job(contact_import, status)
+    ContactImport.objects.update(created_at=timezone.now() - timedelta(days=days))
+    services.remove_old_imports()
+    assert ContactImport.objects.exists() == kept
+    assert ImportPiece.objects.exists() == text
+    if kept and not text:
+        assert not services.retry_import(import_id=contact_import.pk)
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("", ["a@b.org", "b@b.org", "c@b.org"]),
+        ("B@", ["b@b.org"]),
+        ("an", ["b@b.org"]),
+        ("acme", ["a@b.org", "c@b.org"]),
+        ("%", []),
+    ],
+)
+def test_contacts_are_found_by_how_they_begin(
+    db: None, search: str, found: list[str]
+) -> None:
+    Contact.objects.create(email="c@b.org", company="Acme")
+    Contact.objects.create(email="b@b.org", name="Ann")
+    Contact.objects.create(email="a@b.org", company="ACME Ltd.")
+    contacts = services.find_contacts(search=search)
+    assert [contact.email for contact in contacts] == found
+
+
+def test_a_page_of_contacts_begins_after_the_last_of_the_page_before(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "PAGE_ROWS", 2)
+    Contact.objects.bulk_create(Contact(email=f"{n}@b.org") for n in range(5))
+    contacts = services.find_contacts(after="1@b.org")
+    assert [contact.email for contact in contacts] == ["2@b.org", "3@b.org", "4@b.org"]

@@ -39,7 +39,7 @@ def test_the_worker_sees_a_job_after_the_commit(
     def overtake() -> None:
         """Have a job done that was deferred later, on another connection."""
         try:
-            file = csv_file("email")
+            file = csv_file("email,name")
             other = services.start_import(owner=user, filename="b", file=file)
             wait_until(lambda: is_done(other.pk))
         finally:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -14,6 +14,15 @@ FIELDS = ("email", "name", "company", "phone")
 PIECE_LENGTH = 250_000
 """Characters. UTF-8 needs 4 bytes for one at most, so a piece has at most 1 MB."""
 MAX_LINE_LENGTH = 1_000_000
+
+# Numbers of names without a common divisor, so that many pairs come about.
+SAMPLE_FIRST_NAMES = ("Ada", "Alan", "Barbara", "Dennis", "Edsger", "Grace", "Radia")
+SAMPLE_LAST_NAMES = (
+    *("Adams", "Berg", "Costa", "Dubois", "Evans", "Fischer", "Garcia", "Haddad"),
+    *("Ito", "Jansen", "Kim"),
+)
+SAMPLE_COMPANIES = ("Acme", "Globex", "Initech", "Umbrella", "Wayne Enterprises")
+SAMPLE_BAD_EVERY = 500
 
 
 class BadFile(Exception):
@@ -29,12 +38,14 @@ class Row:
         end: The lines and the characters of text up to its end.
         contact: What it says, unsaved; None if it is bad.
         problem: Why it is bad.
+        values: The columns' texts as they are, if they could be told apart.
     """
 
     line: int
     end: tuple[int, int]
     contact: Contact | None
     problem: str = ""
+    values: Sequence[str] = ()
 
 
 class Lines(Iterator[str]):
@@ -72,7 +83,7 @@ class Lines(Iterator[str]):
             yield rest
 
 
-def read_pieces(file: BinaryIO) -> Iterator[str]:
+def read_pieces(file: BinaryIO) -> Generator[str]:
     """Yield the file's text in pieces of `PIECE_LENGTH`, with LF at the lines' ends.
 
     Raises:
@@ -127,14 +138,45 @@ def read_rows(lines: Lines, columns: Sequence[str]) -> Iterator[Row]:
         except StopIteration:
             return
         except csv.Error as error:
-            contact, problem = None, str(error)
+            values, contact, problem = [], None, str(error)
         else:
             if not values:
                 continue
             contact, problem = _read_contact(values, columns)
         if problem and lines.line > first:
             problem += f" (the row goes on to line {lines.line})"
-        yield Row(first, (lines.line, lines.cursor), contact, problem)
+        yield Row(first, (lines.line, lines.cursor), contact, problem, values)
+
+
+def write_rows(rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of a CSV file that is safe to open in a spreadsheet."""
+    line = io.StringIO()
+    writer = csv.writer(line)
+    for row in rows:
+        writer.writerow([_harmless(str(value)) for value in row])
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+
+
+def make_sample(*, rows: int) -> BinaryIO:
+    """Make a file to try an import with: made-up people, and some rows that are bad."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(FIELDS)
+    for number in range(1, rows + 1):
+        first = SAMPLE_FIRST_NAMES[number % len(SAMPLE_FIRST_NAMES)]
+        last = SAMPLE_LAST_NAMES[number % len(SAMPLE_LAST_NAMES)]
+        company = SAMPLE_COMPANIES[number % len(SAMPLE_COMPANIES)]
+        at = "@" if number % SAMPLE_BAD_EVERY else " at "
+        email = f"{first}.{last}.{number}{at}example.com".lower()
+        writer.writerow([email, f"{first} {last}", company, f"+1 555 {number:06}"])
+    return io.BytesIO(text.getvalue().encode())
+
+
+def _harmless(value: str) -> str:
+    """Keep a spreadsheet from taking a text for a formula."""
+    return f"'{value}" if value.startswith(tuple("=+-@\t\r")) else value
 
 
 def _read_contact(

@@ -1,18 +1,29 @@
+from datetime import datetime, timedelta
+
 from django import forms
 from django.core.files.uploadedfile import UploadedFile
 from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
 
 MAX_SIZE = 100 * 1024 * 1024
+MAX_WAIT = timedelta(days=365)
 
 
 class ImportForm(forms.Form):
-    """The CSV file to import."""
+    """The CSV file to import, and when."""
 
     file = forms.FileField(
         label="CSV file",
-        help_text="With a header line that names email, name, company and phone.",
+        help_text="Drop it here. Its header line names email, name, company and phone.",
         widget=forms.FileInput(attrs={"accept": ".csv,text/csv"}),
         max_length=255,
+    )
+    schedule_at = forms.DateTimeField(
+        label="Start at (UTC)",
+        required=False,
+        widget=forms.DateTimeInput(
+            attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"
+        ),
     )
 
     def clean_file(self) -> "UploadedFile[bytes]":
@@ -22,3 +33,23 @@ class ImportForm(forms.Form):
             limit, size = filesizeformat(MAX_SIZE), filesizeformat(file.size)
             raise forms.ValidationError(f"The file is {size}; the limit is {limit}.")
         return file
+
+    def clean_schedule_at(self) -> datetime | None:
+        """Refuse times that are past, or too far away to be meant."""
+        due: datetime | None = self.cleaned_data["schedule_at"]
+        if due and not timezone.now() < due < timezone.now() + MAX_WAIT:
+            raise forms.ValidationError("Choose a time within the coming year.")
+        return due
+
+
+class SearchForm(forms.Form):
+    """What to search contacts for, and where the page begins."""
+
+    search = forms.CharField(
+        label="Search",
+        help_text="How the address, the name or the company begins.",
+        required=False,
+        max_length=254,
+        widget=forms.TextInput(attrs={"type": "search"}),
+    )
+    after = forms.CharField(required=False, max_length=254, widget=forms.HiddenInput)

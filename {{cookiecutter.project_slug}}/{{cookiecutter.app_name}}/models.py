@@ -1,6 +1,17 @@
+from datetime import datetime, timedelta
+
 from django.conf import settings
+from django.contrib.postgres.indexes import OpClass
 from django.db import models
+from django.db.models.functions import Upper
+from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
+
+
+def prefix_index(field: str) -> models.Index:
+    """Return an index for searching by how a field begins, in any case."""
+    expression = OpClass(Upper(field), name="text_pattern_ops")
+    return models.Index(expression, name=f"contacts_by_{field}")
 
 
 class Contact(models.Model):
@@ -11,8 +22,27 @@ class Contact(models.Model):
     company = models.CharField(max_length=200, blank=True)
     phone = models.CharField(max_length=50, blank=True)
 
+    class Meta:
+        indexes = [prefix_index(field) for field in ("email", "name", "company")]
+
     def __str__(self) -> str:
         return self.email
+
+
+class State(models.TextChoices):
+    """What an import does, or how it ended."""
+
+    SCHEDULED = "scheduled", "Scheduled"
+    WAITING = "waiting", "Waiting for a worker"
+    RUNNING = "running", "Importing"
+    RETRYING = "retrying", "Failed, but will be tried again"
+    STOPPING = "stopping", "Stopping"
+    DONE = "done", "Done"
+    CANCELLED = "cancelled", "Cancelled"
+    FAILED = "failed", "Failed"
+
+
+ENDED = (State.DONE, State.CANCELLED, State.FAILED)
 
 
 class ContactImport(models.Model):
@@ -28,6 +58,10 @@ class ContactImport(models.Model):
         related_name="+",
     )
     filename = models.CharField(max_length=255)
+    # 32 bytes of SHA-256.
+    digest = models.BinaryField(
+        max_length=32, null=True, help_text="The file's, as long as its text is kept."
+    )
     columns = models.JSONField(help_text="The header: a field of Contact, or empty.")
     length = models.PositiveBigIntegerField(help_text="Characters in the file.")
     cursor = models.PositiveBigIntegerField(help_text="Characters dealt with.")
@@ -36,6 +70,12 @@ class ContactImport(models.Model):
     rejected = models.PositiveBigIntegerField(default=0, help_text="Bad rows.")
     reason = models.TextField(blank=True, help_text="Why it stopped.")
     created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(
+        null=True, blank=True, help_text="When a worker began, or went on."
+    )
+    started_line = models.PositiveBigIntegerField(
+        default=0, help_text="Lines dealt with before."
+    )
     finished_at = models.DateTimeField(null=True, blank=True)
     summary_sent_at = models.DateTimeField(null=True, blank=True)
 
@@ -43,30 +83,73 @@ class ContactImport(models.Model):
         indexes = [
             models.Index(fields=["owner", "-created_at"], name="imports_of_owner")
         ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["owner", "digest"], name="unique_file_of_owner"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.filename
 
     @property
-    def state(self) -> str:
-        """`waiting`, `running`, `done` or `failed`: until it is done, the queue knows.
+    def state(self) -> State:
+        """What it does now: until it is done, the queue knows.
 
         A state stored here would stay `running` when a worker is killed.
         """
         if self.finished_at:
-            return "done"
-        status = self.job.status if self.job else ""
-        return {"todo": "waiting", "doing": "running"}.get(status, "failed")
+            return State.DONE
+        if not self.job:
+            return State.FAILED
+        match self.job.status:
+            case "todo" if not self.due_at:
+                return State.WAITING
+            case "todo":
+                return State.RETRYING if self.job.attempts else State.SCHEDULED
+            case "doing":
+                return State.STOPPING if self.job.abort_requested else State.RUNNING
+            case "cancelled" | "aborted":
+                return State.CANCELLED
+        # A job that was to stop when its worker was killed ends as failed.
+        return State.CANCELLED if self.job.abort_requested else State.FAILED
 
     @property
     def is_active(self) -> bool:
         """Whether a worker will still change it."""
-        return self.state in ("waiting", "running")
+        return self.state not in ENDED
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it stopped before the end, and its text is still there."""
+        return self.digest is not None and not self.is_active
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When its job may start, if that is not now."""
+        due = self.job and self.job.scheduled_at
+        return due if due and due > timezone.now() else None
 
     @property
     def percent(self) -> int:
         """How much of the file is dealt with, from 0 to 100."""
         return self.cursor * 100 // self.length
+
+    @property
+    def rate(self) -> int:
+        """Lines per second since a worker began, or went on; 0 if nobody knows yet."""
+        if not self.started_at:
+            return 0
+        time = (self.finished_at or timezone.now()) - self.started_at
+        return int((self.line - self.started_line) / max(time.total_seconds(), 0.001))
+
+    @property
+    def done_at(self) -> datetime | None:
+        """When it will be done at this rate."""
+        if not self.rate:
+            return None
+        lines_left = (self.length - self.cursor) * self.line / self.cursor
+        return timezone.now() + timedelta(seconds=lines_left / self.rate)
 
 
 class ImportPiece(models.Model):
@@ -97,10 +180,22 @@ class RejectedRow(models.Model):
     """A row of an import that did not become a contact."""
 
     contact_import = models.ForeignKey(
-        ContactImport, on_delete=models.CASCADE, related_name="rejected_rows"
+        ContactImport,
+        on_delete=models.CASCADE,
+        related_name="rejected_rows",
+        # The constraint below has one.
+        db_index=False,
     )
     line = models.PositiveBigIntegerField(help_text="Where it begins; the header is 1.")
     reason = models.TextField()
+    values = models.JSONField(help_text="What it says, as far as it can be read.")
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["contact_import", "line"], name="unique_rejected_line"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.reason}"

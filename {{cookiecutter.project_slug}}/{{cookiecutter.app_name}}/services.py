@@ -1,21 +1,41 @@
 """The service layer: what the app does. Views, tasks and commands only call it."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime, timedelta
 from itertools import chain, islice
 from typing import BinaryIO
 
 from django.core.mail import send_mail
-from django.db import reset_queries, transaction
-from django.db.models import F
+from django.db import IntegrityError, reset_queries, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
+from procrastinate.contrib.django import app as queue
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateWorker
 
 from users.models import User
 
 from . import contacts_csv, tasks
 from .contacts_csv import PIECE_LENGTH, Lines, Row
-from .models import Contact, ContactImport, RejectedRow
+from .models import Contact, ContactImport, ImportPiece, RejectedRow
 
 CHUNK_ROWS = 500
+PAGE_ROWS = 50
+SAMPLE_ROWS = 10_000
+
+TEXT_AGE = timedelta(days=7)
+"""How long the text of an import that stopped is kept, so that it can go on."""
+IMPORT_AGE = timedelta(days=30)
+"""How long an import is kept when it is over."""
+
+HEARTBEAT_AGE = timedelta(seconds=20)
+"""Workers give a sign of life every 10 seconds: without two of them, one is dead."""
+
+
+class AlreadyImporting(Exception):
+    """The same file of the same owner waits or is imported already."""
 
 
 class ImportMoved(Exception):
@@ -23,37 +43,96 @@ class ImportMoved(Exception):
 
 
 @transaction.atomic
-def start_import(*, owner: User, filename: str, file: BinaryIO) -> ContactImport:
-    """Store a CSV file and defer its import.
+def start_import(
+    *,
+    owner: User,
+    filename: str,
+    file: BinaryIO,
+    schedule_at: datetime | None = None,
+) -> ContactImport:
+    """Store a CSV file and defer its import; or go on with it, if it was here before.
 
     Args:
         owner: Who alone will see the import.
         filename: What to call it.
         file: Open for reading bytes; it stays open.
+        schedule_at: When to start; None is at once.
 
     Raises:
         BadFile: The file as a whole cannot be imported; nothing is stored.
+        AlreadyImporting: The same file of the owner waits or is imported.
     """
-    pieces = contacts_csv.read_pieces(file)
-    first = next(pieces, "")
-    header = Lines([first])
-    contact_import = ContactImport.objects.create(
-        owner=owner,
-        filename=filename,
-        columns=contacts_csv.read_header(header),
-        length=0,
-        line=header.line,
-        cursor=header.cursor,
-    )
-    for number, piece in enumerate(chain([first], pieces)):
-        contact_import.pieces.create(number=number, content=piece.encode())
-        contact_import.length += len(piece)
-        # DEBUG keeps every query, with its megabyte.
-        reset_queries()
-    # In the same transaction: no worker sees the job before the file, or without it.
-    contact_import.job_id = tasks.import_contacts.defer(import_id=contact_import.pk)
-    contact_import.save(update_fields=["length", "job"])
+    file.seek(0)
+    digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
+    with closing(contacts_csv.read_pieces(file)) as pieces:
+        first = next(pieces, "")
+        header = Lines([first])
+        columns = contacts_csv.read_header(header)
+        try:
+            with transaction.atomic():
+                contact_import = ContactImport.objects.create(
+                    owner=owner,
+                    filename=filename,
+                    digest=digest,
+                    columns=columns,
+                    length=0,
+                    line=header.line,
+                    cursor=header.cursor,
+                )
+        except IntegrityError:
+            twin = ContactImport.objects.filter(owner=owner, digest=digest).first()
+            if not twin or not retry_import(import_id=twin.pk, schedule_at=schedule_at):
+                raise AlreadyImporting from None
+            return twin
+        for number, piece in enumerate(chain([first], pieces)):
+            contact_import.pieces.create(number=number, content=piece.encode())
+            contact_import.length += len(piece)
+            # DEBUG keeps every query, with its megabyte.
+            reset_queries()
+    contact_import.save(update_fields=["length"])
+    _defer(contact_import, schedule_at)
     return contact_import
+
+
+def start_sample_import(*, owner: User) -> ContactImport:
+    """Import made-up contacts, so that nobody needs a file to try it.
+
+    Raises:
+        AlreadyImporting: The owner's sample waits or is imported.
+    """
+    filename = f"{SAMPLE_ROWS:,} sample contacts.csv"
+    file = contacts_csv.make_sample(rows=SAMPLE_ROWS)
+    return start_import(owner=owner, filename=filename, file=file)
+
+
+def cancel_import(*, import_id: int) -> None:
+    """Take an import out of the queue, or ask its worker to stop after this chunk.
+
+    What was imported stays. It has no effect on an import that is over.
+    """
+    contact_import = ContactImport.objects.get(pk=import_id)
+    if contact_import.job_id:
+        queue.job_manager.cancel_job_by_id(contact_import.job_id, abort=True)
+
+
+@transaction.atomic
+def retry_import(*, import_id: int, schedule_at: datetime | None = None) -> bool:
+    """Go on with an import that failed or was cancelled, where it stopped.
+
+    Args:
+        import_id: The `ContactImport`.
+        schedule_at: When to go on; None is at once.
+
+    Returns:
+        Whether it goes on: not if it waits or runs already, or its text is gone.
+    """
+    # Locked, so that of two at once the second sees the job of the first.
+    ContactImport.objects.select_for_update().get(pk=import_id)
+    contact_import = ContactImport.objects.select_related("job").get(pk=import_id)
+    if not contact_import.can_go_on:
+        return False
+    _defer(contact_import, schedule_at)
+    return True
 
 
 def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
@@ -70,6 +149,9 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
         Whether nothing is left to do.
     """
     contact_import = ContactImport.objects.get(pk=import_id)
+    ContactImport.objects.filter(pk=import_id, finished_at=None).update(
+        started_at=timezone.now(), started_line=contact_import.line, reason=""
+    )
     try:
         for rows in _chunks(contact_import):
             if should_stop():
@@ -104,6 +186,77 @@ def send_summary(*, import_id: int) -> None:
     )
     contact_import.summary_sent_at = timezone.now()
     contact_import.save(update_fields=["summary_sent_at"])
+
+
+def remove_old_imports() -> None:
+    """Remove imports that are over, and before that the text of those that stopped."""
+    now = timezone.now()
+    over = ContactImport.objects.exclude(job__status__in=["todo", "doing"])
+    over = over.annotate(last=Coalesce("finished_at", "started_at", "created_at"))
+    over.filter(last__lt=now - IMPORT_AGE).delete()
+    stopped = over.filter(last__lt=now - TEXT_AGE, digest__isnull=False)
+    with transaction.atomic():
+        # Locked, so that none of them goes on at the same time.
+        ids = list(stopped.select_for_update(of=("self",)).values_list("pk", flat=True))
+        ContactImport.objects.filter(pk__in=ids).update(digest=None)
+        ImportPiece.objects.filter(contact_import__in=ids).delete()
+
+
+def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
+    """Return a page of contacts in the order of their addresses, and one more if any.
+
+    By where the page begins and not by its number, so that the last page of a million
+    contacts is as fast as the first.
+
+    Args:
+        search: How the address, the name or the company begins, in any case.
+        after: The last address of the page before.
+    """
+    contacts = Contact.objects.order_by("email")
+    if search:
+        contacts = contacts.filter(
+            Q(email__istartswith=search)
+            | Q(name__istartswith=search)
+            | Q(company__istartswith=search)
+        )
+    if after:
+        contacts = contacts.filter(email__gt=after)
+    return list(contacts[: PAGE_ROWS + 1])
+
+
+def rejected_csv(*, import_id: int) -> Iterator[str]:
+    """Yield the lines of a CSV file of an import's rejected rows."""
+    yield from contacts_csv.write_rows([("line", "reason", "row")])
+    yield from contacts_csv.write_rows(_rejected_rows(import_id))
+
+
+def worker_is_alive() -> bool:
+    """Tell if any worker has lately given a sign of life."""
+    return ProcrastinateWorker.objects.filter(
+        last_heartbeat__gt=Now() - HEARTBEAT_AGE
+    ).exists()
+
+
+def job_life(*, job_id: int | None) -> Sequence[ProcrastinateEvent]:
+    """Return what happened to a job so far: the developers' panel shows it."""
+    return list(ProcrastinateEvent.objects.filter(job=job_id).order_by("at", "pk"))
+
+
+def _defer(contact_import: ContactImport, schedule_at: datetime | None) -> None:
+    # In the transaction of the rest: no worker sees the job before the file.
+    job = tasks.import_contacts.configure(schedule_at=schedule_at)
+    contact_import.job_id = job.defer(import_id=contact_import.pk)
+    contact_import.save(update_fields=["job"])
+
+
+def _rejected_rows(import_id: int) -> Iterator[Sequence[object]]:
+    # In pages: a pooler in front of the database passes no server-side cursor.
+    line = 0
+    rows = RejectedRow.objects.filter(contact_import=import_id).order_by("line")
+    while page := list(rows.filter(line__gt=line)[:CHUNK_ROWS]):
+        for row in page:
+            yield row.line, row.reason, *row.values
+        line = page[-1].line
 
 
 def _chunks(contact_import: ContactImport) -> Iterator[Sequence[Row]]:
@@ -144,7 +297,15 @@ def _import_chunk(contact_import: ContactImport, rows: Sequence[Row]) -> None:
     )
     _upsert_contacts(good, fields=[name for name in contact_import.columns if name])
     RejectedRow.objects.bulk_create(
-        RejectedRow(contact_import=contact_import, line=row.line, reason=row.problem)
+        RejectedRow(
+            contact_import=contact_import,
+            line=row.line,
+            reason=row.problem,
+            # PostgreSQL's texts hold no NUL characters.
+            values=[
+                value.replace("\0", "\N{REPLACEMENT CHARACTER}") for value in row.values
+            ],
+        )
         for row in bad
     )
     contact_import.line, contact_import.cursor = line, cursor
@@ -152,7 +313,7 @@ def _import_chunk(contact_import: ContactImport, rows: Sequence[Row]) -> None:
 
 @transaction.atomic
 def _finish(contact_import: ContactImport) -> None:
-    _move(contact_import, finished_at=timezone.now(), reason="")
+    _move(contact_import, finished_at=timezone.now(), digest=None)
     contact_import.pieces.all().delete()
     tasks.send_summary.defer(import_id=contact_import.pk)
 

@@ -14,3 +14,8 @@ def import_contacts(*, import_id: int) -> None:
 @job()
 def send_summary(*, import_id: int) -> None:
     """Mail the owner of a `ContactImport` what became of it."""
+
+
+@job(queueing_lock="remove_old_imports", retry=None)
+def remove_old_imports(timestamp: int) -> None:
+    """Remove imports that ended long ago, each night."""

@@ -1,16 +1,19 @@
 from typing import Any
 
+from django.conf import settings
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
-from django.views.decorators.http import require_GET, require_http_methods
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from users.models import User
 
 from . import services
 from .contacts_csv import BadFile
-from .forms import ImportForm
-from .models import Contact, ContactImport
+from .forms import ImportForm, SearchForm
+from .models import Contact, ContactImport, State
+from .services import AlreadyImporting
 
 SHOWN = 20
 
@@ -26,22 +29,26 @@ def index(request: UserRequest) -> HttpResponse:
     """Show the user's imports, and start one."""
     form = ImportForm()
     if request.method == "POST":
-        if not _may_import(request.user):
-            raise PermissionDenied
+        _require(request.user, "add", "change")
         form = ImportForm(request.POST, request.FILES)
         if form.is_valid():
             file = form.cleaned_data["file"]
             try:
                 services.start_import(
-                    owner=request.user, filename=file.name, file=file.file
+                    owner=request.user,
+                    filename=file.name,
+                    file=file.file,
+                    schedule_at=form.cleaned_data["schedule_at"],
                 )
             except BadFile as error:
                 form.add_error("file", str(error))
+            except AlreadyImporting:
+                form.add_error("file", "This file is on its way already: see below.")
             else:
                 return redirect("contacts:index")
     context = {
         "form": form,
-        "may_import": _may_import(request.user),
+        "may_import": _may(request.user, "add", "change"),
         **_imports(request.user),
     }
     return render(request, "contacts/index.html", context)
@@ -53,13 +60,94 @@ def imports(request: UserRequest) -> HttpResponse:
     return render(request, "contacts/imports.html", _imports(request.user))
 
 
-def _may_import(user: User) -> bool:
-    """Whether the user may do what an import does to contacts."""
+@require_POST
+def sample(request: UserRequest) -> HttpResponse:
+    """Import contacts that are made on the spot."""
+    _require(request.user, "add", "change")
+    try:
+        services.start_sample_import(owner=request.user)
+    except AlreadyImporting:
+        messages.info(request, "The sample contacts are on their way already.")
+    return redirect("contacts:index")
+
+
+@require_POST
+def cancel(request: UserRequest, pk: int) -> HttpResponse:
+    """Stop an import of the user's."""
+    get_object_or_404(ContactImport, pk=pk, owner=request.user)
+    services.cancel_import(import_id=pk)
+    return redirect("contacts:index")
+
+
+@require_POST
+def retry(request: UserRequest, pk: int) -> HttpResponse:
+    """Go on with an import of the user's that stopped."""
+    _require(request.user, "add", "change")
+    get_object_or_404(ContactImport, pk=pk, owner=request.user)
+    if not services.retry_import(import_id=pk):
+        messages.info(request, "That import needs no retry, or its file is gone.")
+    return redirect("contacts:index")
+
+
+@require_GET
+def rejected(request: UserRequest, pk: int) -> StreamingHttpResponse:
+    """Download the rows of an import that were rejected."""
+    get_object_or_404(ContactImport, pk=pk, owner=request.user)
+    return StreamingHttpResponse(
+        services.rejected_csv(import_id=pk),
+        content_type="text/csv; charset=utf-8",
+        headers={"Content-Disposition": f'attachment; filename="rejected-{pk}.csv"'},
+    )
+
+
+@require_GET
+def contacts(request: UserRequest) -> HttpResponse:
+    """List the contacts, page by page, all of them or those that are searched for."""
+    if not (_may(request.user, "view") or _may(request.user, "change")):
+        raise PermissionDenied
+    form = SearchForm(request.GET)
+    found = services.find_contacts(**form.cleaned_data) if form.is_valid() else []
+    shown = found[: services.PAGE_ROWS]
+    context = {
+        "form": form,
+        "search": form.cleaned_data.get("search", ""),
+        "later": bool(form.cleaned_data.get("after")),
+        "contacts": shown,
+        "next": shown[-1].email if len(found) > len(shown) else "",
+    }
+    return render(request, "contacts/contacts.html", context)
+
+
+def _may(user: User, *actions: str) -> bool:
+    """Whether the user may do something to contacts; an import adds and changes."""
     label = Contact._meta.app_label
-    return user.has_perms([f"{label}.add_contact", f"{label}.change_contact"])
+    return user.has_perms([f"{label}.{action}_contact" for action in actions])
+
+
+def _require(user: User, *actions: str) -> None:
+    if not _may(user, *actions):
+        raise PermissionDenied
 
 
 def _imports(user: User) -> dict[str, Any]:
     own = ContactImport.objects.filter(owner=user).select_related("job")
     shown = list(own.order_by("-created_at")[:SHOWN])
-    return {"imports": shown, "active": any(one.is_active for one in shown)}
+    active = [one for one in shown if one.is_active]
+    waits = all(one.state in (State.SCHEDULED, State.RETRYING) for one in active)
+    context: dict[str, Any] = {
+        "imports": shown,
+        "active": bool(active),
+        "pause": "3s" if waits else "500ms",
+        "alone": bool(active) and not services.worker_is_alive(),
+    }
+    if settings.DEBUG and shown:
+        latest = shown[0]
+        context |= {
+            "latest": latest,
+            "life": services.job_life(job_id=latest.job_id),
+            "app": Contact._meta.app_label,
+        }
+        # The job ends a moment after the import.
+        if latest.job and latest.job.status == "doing":
+            context["active"] = True
+    return context

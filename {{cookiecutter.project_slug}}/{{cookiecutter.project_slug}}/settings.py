@@ -5,6 +5,7 @@ https://docs.djangoproject.com/en/stable/ref/settings/
 """
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,8 @@ DATABASE_URL = env.str("DATABASE_URL", development(None), validate=validate_data
 WORKER_DATABASE_URL = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
 EMAIL_URL = env.str("EMAIL_URL", development("console:"), validate=validate_email)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
+SENTRY_DSN = env.str("SENTRY_DSN", "")
 # Procrastinate's own name for the number of jobs that a worker runs at once.
 WORKER_CONCURRENCY = env.int("PROCRASTINATE_WORKER_CONCURRENCY", 4)
 
@@ -91,28 +94,42 @@ except EnvValidationError as error:
 # Security
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not DEBUG
-SECURE_REDIRECT_EXEMPT = [r"^health/"]
 SECURE_HSTS_SECONDS = 0 if DEBUG else 30 * 24 * 60 * 60
 if TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # Subdomains and the browsers' preload lists concern more than this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+# Nothing inline and nothing from other hosts. Django's own cannot do it before 6.0.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'none'"],
+        "script-src": ["'self'"],
+        "style-src": ["'self'"],
+        "img-src": ["'self'"],
+        "connect-src": ["'self'"],
+        "form-action": ["'self'"],
+        "base-uri": ["'none'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
 
 
 # Applications
 
 INSTALLED_APPS = [
+    # First, because its pages for passwords go before the admin's.
+    "users",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.humanize",
     "django.contrib.messages",
+    "django.contrib.postgres",
     "django.contrib.staticfiles",
     "django_htmx",
     "procrastinate.contrib.django",
     "jobs",
-    "users",
     "{{ cookiecutter.app_name }}",
     # startapp adds apps above this line.
 ]
@@ -120,7 +137,10 @@ if DEBUG:
     INSTALLED_APPS += ["devdb", "app_template"]
 
 MIDDLEWARE = [
+    "jobs.logs.with_request_id",
+    "jobs.views.answer_probes",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -173,6 +193,8 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
     "timeout": 10,
 }
+# A pooler in transaction mode, before which the worker has a line of its own.
+DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = WORKER_DATABASE_URL is not None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 
@@ -247,6 +269,12 @@ else:
 # Apps' tasks.py are bridges, which need the app registry: nothing imports them early.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = None
 PROCRASTINATE_ON_APP_READY = "jobs.apps.forbid_worker"
+# Finished jobs, their events and failures are deleted after this time.
+JOBS_KEPT = timedelta(days=7)
+# Alerts: the seconds that a due job may wait, by queue (the others as the default),
+# and the failed attempts in an hour.
+JOBS_MAX_WAIT = {"default": 300}
+JOBS_MAX_FAILURES = 100
 
 
 # Logging
@@ -254,12 +282,19 @@ PROCRASTINATE_ON_APP_READY = "jobs.apps.forbid_worker"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "line": {"format": "%(levelname)s %(name)s: %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "fmt": ["levelname", "name", "message"],
+            "timestamp": "time",
+        },
+    },
     "filters": {"jobs": {"()": "jobs.logs.JobFilter"}},
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
-            "formatter": "line",
+            "formatter": "line" if DEBUG else "json",
             "filters": ["jobs"],
         },
     },
@@ -267,7 +302,17 @@ LOGGING = {
     "loggers": {
         # Django's own handlers would repeat the root's lines.
         "django": {"handlers": [], "propagate": True},
-        # Says at every start that there are tasks.
+        # They say at every start that there are tasks, and at every minute that it is.
         "procrastinate.blueprints": {"level": "WARNING"},
+        "procrastinate.periodic": {"level": "WARNING"},
     },
 }
+
+
+# Errors
+
+if SENTRY_DSN:
+    import sentry_sdk
+
+    # Local variables are jobs' arguments, among others.
+    sentry_sdk.init(SENTRY_DSN, include_local_variables=False)

@@ -3,12 +3,16 @@
 from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import TemplateView
 
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("django.contrib.auth.urls")),
+    path("", include("jobs.urls")),
     path("", include("{{ cookiecutter.app_name }}.urls")),
     # startapp adds apps above this line.
+    # The first page, as long as no app above has one.
+    path("", TemplateView.as_view(template_name="blank.html")),
 ]
 
 if settings.DEVDB:

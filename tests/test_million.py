@@ -1,0 +1,51 @@
+"""An import a hundred times as long takes as much memory, and survives its worker."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Browse, Project, Start, wait_until
+from contacts_file import make_contacts_file
+from site_at_work import come_up, database_of, workers
+
+
+def peak(*processes: psutil.Process) -> int:
+    """Return the most memory that one of the processes has had, in MB."""
+    lines = [Path(f"/proc/{one.pid}/status").read_text().splitlines() for one in processes]
+    found = [line.split()[1] for status in lines for line in status if line.startswith("VmHWM")]
+    return max(map(int, found)) // 1024
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
+def test_a_million_rows_take_the_memory_of_ten_thousand(
+    site: Project, start: Start, browse: Browse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peaks: dict[int, tuple[int, int]] = {}
+    for rows in (10_000, 1_000_000):
+        running, browser = come_up(site, start, browse)
+        database = database_of(site)
+        file = make_contacts_file(rows)
+        web = [one for one in site.processes() if "runserver" in one.cmdline()]
+        browser.upload("people.csv", file.content)
+        web_peak = peak(*web)
+        if rows > 10_000:
+            wait_until(lambda: database.last_import()["imported"] > 400_000, 300)
+            first = peak(*workers(site))
+            for process in workers(site):
+                process.kill()
+            wait_until(lambda: database.last_import()["finished_at"], 400)
+            peaks[rows] = (web_peak, max(first, peak(*workers(site))))
+        else:
+            wait_until(lambda: database.last_import()["finished_at"], 60)
+            peaks[rows] = (web_peak, peak(*workers(site)))
+        done = database.last_import()
+        assert (done["imported"], done["rejected"]) == (file.good, len(file.bad))
+        assert database.contacts() >= file.contacts
+        running.interrupt()
+    with capsys.disabled():
+        print(f"\nrows: (MB in the web, MB in the worker): {peaks}")
+    few, many = peaks.values()
+    assert many[0] <= 1.2 * few[0]
+    assert many[1] <= 1.2 * few[1]

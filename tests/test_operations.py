@@ -1,0 +1,368 @@
+"""What goes wrong at night: workers killed, the database gone, a pooler in between."""
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from browser import Database
+from conftest import Project, Running, Start, free_port, wait_until
+from site_at_work import database_of, held_up
+
+WORKER = ("procrastinate", "--app=tasks.app", "worker")
+TOKEN = "a token"
+
+VARIABLES = {
+    "DEBUG": "off",
+    "SECRET_KEY": "a-key-of-fifty-random-characters-or-more-0123456789",
+    "ALLOWED_HOSTS": "www.example.com",
+    "EMAIL_URL": "smtp://127.0.0.1",
+    "METRICS_TOKEN": TOKEN,
+    "PYTHONPATH": ".",
+    "WEB_CONCURRENCY": "2",
+}
+
+
+@dataclass
+class Production:
+    """The project with the variables of production, process by process."""
+
+    project: Project
+    start: Start
+    database: Database
+    variables: dict[str, str]
+
+    def web(self) -> str:
+        """Start gunicorn; return its address."""
+        port = str(free_port())
+        running = self.start(
+            self.project, "gunicorn", "my_project.wsgi", **self.variables, PORT=port
+        )
+        running.wait_for("Listening at")
+        return f"http://127.0.0.1:{port}"
+
+    def worker(self, **env: str) -> tuple[Running, psutil.Process]:
+        """Start a worker; return it, and its process without uv's."""
+        before = self.processes()
+        running = self.start(self.project, *WORKER, **self.variables, **env)
+        running.wait_for("Starting worker")
+        (process,) = self.processes() - before
+        return running, process
+
+    def processes(self) -> set[psutil.Process]:
+        """Return the processes of all workers."""
+        return {
+            process
+            for process in self.project.processes()
+            if "--app=tasks.app" in process.cmdline() and "uv" not in process.name()
+        }
+
+    def manage(self, *command: str) -> str:
+        return self.project.run("manage.py", *command, **self.variables).stdout
+
+    def defer_import(self, people: int = 10) -> int:
+        """Import people; return the job's id."""
+        code = f"""
+import io
+from users.models import User
+from {self.project.app} import services
+user, _ = User.objects.get_or_create(username="ann")
+lines = ["email"] + [f"person{{n}}@example.com" for n in range({people})]
+file = io.BytesIO("".join(f"{{line}}\\n" for line in lines).encode())
+print("job", services.start_import(owner=user, filename="a", file=file).job_id)
+"""
+        (job,) = re.findall(r"^job (\d+)", self.manage("shell", "-v0", "-c", code), re.MULTILINE)
+        return int(job)
+
+    def job(self, pk: int) -> dict[str, object]:
+        (row,) = self.database.query("SELECT * FROM procrastinate_jobs WHERE id = %s", [pk])
+        return row
+
+    def connections(self) -> int:
+        """Return how many connections there are, but for the one that asks."""
+        (row,) = self.database.query(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            " AND datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return int(row["count"])
+
+
+@pytest.fixture
+def production(site: Project, start: Start) -> Production:
+    """Production, on a migrated development database."""
+    site.run("manage.py", "devdb", "up")
+    database = database_of(site)
+    return Production(site, start, database, VARIABLES | {"DATABASE_URL": database.url})
+
+
+def status(url: str, **headers: str) -> int:
+    return httpx.get(url, headers=headers, timeout=30).status_code
+
+
+@pytest.mark.timeout(300)
+def test_the_job_of_a_killed_worker_runs_again_within_90_seconds(production: Production) -> None:
+    """T28."""
+    _, first = production.worker()
+    with held_up(production.database, 5):
+        job = production.defer_import()
+        wait_until(production.database.is_blocked)
+        first.kill()
+        killed = time.monotonic()
+    production.worker()
+    wait_until(lambda: production.job(job)["status"] == "succeeded", 90)
+    assert time.monotonic() - killed < 90
+    assert production.job(job)["attempts"] == 2
+    (failure,) = production.database.query("SELECT * FROM jobs_jobfailure WHERE job_id = %s", [job])
+    assert (failure["attempt"], failure["exception"]) == (1, "JobStalled")
+
+
+@pytest.mark.timeout(300)
+def test_the_site_survives_its_database(production: Production) -> None:
+    """T29, T30: nothing is lost, and whoever lost the database says so or comes back."""
+    url = production.web()
+    running, _ = production.worker()
+    assert status(f"{url}/health/ready") == 200
+    wait_until(lambda: status(f"{url}/health/workers") == 200)
+
+    production.project.run("manage.py", "devdb", "stop")
+    assert status(f"{url}/health/live") == 200
+    assert status(f"{url}/health/ready") == 503
+    assert status(f"{url}/health/workers") == 503
+    # 0 if its heartbeat failed first: that is why it must be restarted always.
+    assert running.process.wait(60) in {0, 1}
+
+    production.project.run("manage.py", "devdb", "up")
+    wait_until(lambda: status(f"{url}/health/ready") == 200)
+    job = production.defer_import()
+    production.worker()
+    wait_until(lambda: production.job(job)["status"] == "succeeded")
+
+
+@pytest.mark.timeout(300)
+def test_probes_and_prometheus_are_answered(production: Production) -> None:
+    url = production.web()
+    assert status(f"{url}/health/workers") == 503
+    assert (
+        "No worker is alive"
+        in production.project.run(
+            "manage.py", "check_workers", check=False, **production.variables
+        ).stdout
+    )
+    production.worker()
+    assert status(f"{url}/health/workers") == 200
+    assert "Workers: 1" in production.manage("check_workers")
+    https = {"Host": "www.example.com"}
+    # The page redirects to HTTPS, where the proxy would add the header.
+    assert status(f"{url}/metrics", **https) == 301
+
+
+@pytest.mark.timeout(300)
+def test_connections_are_as_few_as_the_readme_says(production: Production) -> None:
+    """T12, T13: at rest and after a load of jobs."""
+    readme = (production.project.path / "README.md").read_text()
+    (rest,) = re.findall(r"a worker at rest holds (\d+) connections", readme)
+    (most,) = re.findall(r"never more than (\d+)", readme)
+    production.worker()
+    wait_until(lambda: production.connections() >= 2)
+    jobs = [production.defer_import() for _ in range(3)]
+    counts = []
+
+    def is_done() -> bool:
+        counts.append(production.connections())
+        return all(production.job(job)["status"] == "succeeded" for job in jobs)
+
+    wait_until(is_done)
+    print(counts)
+    assert max(counts) <= int(most)
+    assert production.connections() <= int(most)
+    assert int(rest) <= int(most)
+
+
+@pytest.fixture
+def pgbouncer(system_postgres: str, tmp_path: Path) -> Iterator[str]:
+    """The address of a pooler in transaction mode, before the system's PostgreSQL."""
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
+    if not program:
+        pytest.skip("the system has no pgbouncer")
+    url = httpx.URL(system_postgres)
+    port = free_port()
+    folder = Path(f"/tmp/pgbouncer-{port}")
+    folder.mkdir(mode=0o755)
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        f"""
+[databases]
+* = host=127.0.0.1 port={url.port} user=site
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 3
+"""
+    )
+    process = subprocess.Popen([program, "-u", "nobody", str(config)], stderr=subprocess.DEVNULL)
+    yield str(url.copy_with(port=port))
+    process.terminate()
+    process.wait(30)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(300)
+def test_the_site_works_behind_a_pooler(
+    production: Production, system_postgres: str, pgbouncer: str
+) -> None:
+    """T18: web and Django in the worker through PgBouncer, LISTEN on a direct line."""
+    production.database = Database(system_postgres, production.project.app)
+    production.variables |= {"DATABASE_URL": pgbouncer, "WORKER_DATABASE_URL": system_postgres}
+    wait_until(lambda: "procrastinate" in production.manage("migrate", "-v1"))
+    url = production.web()
+    running, _ = production.worker(PROCRASTINATE_WORKER_FETCH_JOB_POLLING_INTERVAL="60")
+    assert {status(f"{url}/health/ready") for _ in range(50)} == {200}
+    jobs = [production.defer_import(2_000) for _ in range(3)]
+    # Sooner than the next poll: the notification came through.
+    wait_until(lambda: all(production.job(job)["status"] == "succeeded" for job in jobs), 30)
+    assert "prepared statement" not in running.output
+    assert "Traceback" not in running.output
+
+
+@dataclass
+class Readme:
+    """Follows the recipes of the project's README, and undoes them."""
+
+    project: Project
+    before: dict[Path, str] = field(default_factory=dict)
+
+    def section(self, title: str) -> str:
+        text = (self.project.path / "README.md").read_text()
+        return text.split(f"### {title}\n")[1].split("\n### ")[0].split("\n## ")[0]
+
+    def commands(self, title: str) -> list[str]:
+        """Return the section's commands, without comments."""
+        lines = re.findall(r"^    (.+)", self.section(title), re.MULTILINE)
+        return [line for line in lines if not line.startswith("#")]
+
+    def follow(self, title: str) -> None:
+        """Add each block of code to the file that its first line names."""
+        blocks = re.findall(r"```python\n# (\S+)\n(.+?)```", self.section(title), re.DOTALL)
+        assert blocks
+        app = self.project.app
+        for name, code in blocks:
+            path = f"tasks/{app}.py" if name == "tasks/" else f"{app}/{name}"
+            file = self.project.path / path
+            text = self.before.setdefault(file, file.read_text())
+            file.write_text(f"{file.read_text()}\n\n{code}")
+            assert text != file.read_text()
+
+    def undo(self) -> None:
+        for file, text in self.before.items():
+            file.write_text(text)
+        for file in (self.project.path / self.project.app / "migrations").glob("0002*"):
+            file.unlink()
+
+
+@pytest.fixture
+def readme(site: Project) -> Iterator[Readme]:
+    readme = Readme(site)
+    yield readme
+    readme.undo()
+
+
+def shell(production: Production, code: str) -> str:
+    lines = f"from {production.project.app} import services, tasks\n{code}"
+    return production.manage("shell", "-v0", "-c", lines)
+
+
+@pytest.mark.timeout(300)
+def test_a_queue_is_paused_as_the_readme_says(production: Production, readme: Readme) -> None:
+    (command,) = readme.commands("Pause a queue")
+    running = production.start(production.project, *command.split(), **production.variables)
+    running.wait_for("Starting worker")
+    shell(production, "tasks.send_summary.configure(queue='mail').defer(import_id=1)")
+    shell(production, "tasks.send_summary.defer(import_id=1)")
+    query = (
+        "SELECT queue_name, status FROM procrastinate_jobs WHERE task_name LIKE '%%.send_summary'"
+    )
+
+    def statuses() -> dict[str, str]:
+        return {row["queue_name"]: row["status"] for row in production.database.query(query)}
+
+    wait_until(lambda: statuses()["default"] not in {"todo", "doing"})
+    assert statuses()["mail"] == "todo"
+
+
+@pytest.mark.timeout(300)
+def test_a_kind_of_job_is_limited_as_the_readme_says(
+    production: Production, readme: Readme
+) -> None:
+    readme.follow("Limit how many run at once")
+    jobs = "SELECT status FROM procrastinate_jobs WHERE lock LIKE 'import:%%'"
+    with held_up(production.database, 0):
+        for _ in range(4):
+            production.defer_import()
+        production.database.query("UPDATE procrastinate_jobs SET status = 'cancelled' RETURNING id")
+        shell(
+            production,
+            "from users.models import User\n"
+            f"from {production.project.app}.models import ContactImport\n"
+            "services.import_all(list(ContactImport.objects.values_list('pk', flat=True)))",
+        )
+        production.worker()
+        wait_until(lambda: len(doing(production.database, jobs)) == 2)
+        # A worker looks for a job of a lock once a second: give it the chance to be wrong.
+        polls = production.database.query("SELECT count(*) AS n FROM procrastinate_events")
+        assert polls
+        assert len(doing(production.database, jobs)) == 2
+    wait_until(
+        lambda: {row["status"] for row in production.database.query(jobs)} == {"succeeded"}, 60
+    )
+
+
+def doing(database: Database, query: str) -> list[str]:
+    return [row["status"] for row in database.query(query) if row["status"] == "doing"]
+
+
+@pytest.mark.timeout(300)
+def test_a_job_waits_for_others_as_the_readme_says(production: Production, readme: Readme) -> None:
+    readme.follow("One job after others")
+    production.manage("makemigrations")
+    production.manage("migrate")
+    production.manage("check")
+    production.worker()
+    shell(production, "services.start_batch(10)")
+    wait_until(
+        lambda: production.database.query(
+            "SELECT 1 FROM app_batch WHERE finished_at > now() - interval '1 h'"
+        )
+    )
+    (batch,) = production.database.query("SELECT * FROM app_batch")
+    assert batch["remaining"] == 0
+    assert not production.database.query("SELECT 1 FROM jobs_jobfailure")
+
+
+@pytest.mark.timeout(300)
+def test_an_upgrade_in_two_phases_as_the_readme_says(
+    production: Production, readme: Readme
+) -> None:
+    """T41: the code of before works between the phases, and so does the code of after."""
+    show, first, second = readme.commands("Deploy a new version")
+    assert "0040_pre" in production.manage(*show.split()[2:])
+    # As before an upgrade from 3.9 to 3.10.
+    production.database.query(
+        "DELETE FROM django_migrations WHERE app IN ('procrastinate', 'jobs')"
+        " AND name >= '0041' RETURNING id"
+    )
+    production.manage(*first.split()[2:])
+    url = production.web()
+    production.worker()
+    assert status(f"{url}/health/ready") == 200
+    job = production.defer_import()
+    wait_until(lambda: production.job(job)["status"] == "succeeded")
+    assert second.split()[2:] == ["migrate"]

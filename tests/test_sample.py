@@ -1,0 +1,56 @@
+"""Without the sample, which everybody removes some day, the rest is green."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import Project, find_uv, render
+
+CHECKS = [
+    ("manage.py", "check"),
+    ("manage.py", "makemigrations", "--check"),
+    ("ruff", "check"),
+    ("ruff", "format", "--check"),
+    ("mypy", "."),
+    ("pytest",),
+]
+
+FIRST_PAGE = """
+from django.test import Client
+from users.models import User
+client = Client(headers={"Host": "localhost"})
+client.force_login(User.objects.get(username="dev"))
+print(client.get("/").content.decode())
+"""
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("names", [{}, {"project_slug": "zebra", "app_name": "aa"}], ids=str)
+def test_the_sample_is_removed_in_one_step(
+    installed: Project, tmp_path: Path, names: dict[str, str]
+) -> None:
+    project = render(tmp_path, **names)
+    project.env["UV_PROJECT_ENVIRONMENT"] = str(installed.path / ".venv")
+    project.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
+    readme = (project.path / "README.md").read_text()
+    steps = re.findall(
+        "^    (.+)$", readme.split("## Remove the sample")[1].split("\n## ")[0], re.MULTILINE
+    )
+    try:
+        project.run("manage.py", "devdb", "up")
+        subprocess.run(
+            ["sh", "-ec", "\n".join(steps)], cwd=project.path, env=project.env, check=True
+        )
+        traces = subprocess.run(
+            ["grep", "-rlw", project.app, "--include=*.py", "."],
+            check=False,
+            cwd=project.path,
+        )
+        assert traces.returncode == 1
+        for check in CHECKS:
+            project.run(*check)
+        assert "It works" in project.run("manage.py", "shell", f"--command={FIRST_PAGE}").stdout
+    finally:
+        project.run("manage.py", "devdb", "stop", check=False)

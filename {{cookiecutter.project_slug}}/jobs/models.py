@@ -1,0 +1,66 @@
+"""What the queue's own tables do not keep: failures, and how full the queues were."""
+
+from django.db import models
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+
+class QueuedJob(ProcrastinateJob):
+    """A job in the queue's own table, with a permission for each of the admin's actions."""
+
+    class Meta:
+        proxy = True
+        verbose_name = "job"
+        default_permissions = ("view",)
+        permissions = [
+            ("retry_job", "Can run failed jobs again"),
+            ("cancel_job", "Can cancel waiting jobs"),
+            ("abort_job", "Can ask running jobs to stop"),
+            ("run_job_now", "Can run scheduled jobs now"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_name}[{self.pk}]"
+
+
+class JobFailure(models.Model):
+    """An attempt that failed. It may outlive its job, which is deleted by SQL."""
+
+    job = models.ForeignKey(
+        QueuedJob, models.DO_NOTHING, related_name="failures", db_constraint=False
+    )
+    attempt = models.PositiveIntegerField()
+    exception = models.CharField(max_length=200)
+    message = models.TextField()
+    traceback = models.TextField()
+    host = models.CharField(max_length=255)
+    duration = models.FloatField("seconds", null=True)
+    at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"attempt {self.attempt}: {self.exception}"
+
+
+class QueueSample(models.Model):
+    """What was in a queue in one minute."""
+
+    minute = models.DateTimeField()
+    queue = models.CharField(max_length=128)
+    waiting = models.PositiveIntegerField()
+    running = models.PositiveIntegerField()
+    wait = models.FloatField("seconds that the oldest due job has waited")
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.UniqueConstraint(
+                fields=["minute", "queue"], name="one_sample_a_minute"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.queue} at {self.minute}"

@@ -1,0 +1,136 @@
+"""How the queues are: the one source of page, metrics, health and alerts."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models.functions import Now
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateWorker
+
+from . import bridge
+from .models import JobFailure, QueuedJob
+
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+
+# Jobs that wait have ids in the order of their age, so only one job's events are read.
+QUEUES = """
+SELECT name, waiting, running, scheduled, coalesce(greatest(0, extract(epoch FROM
+    now() - least(due, (SELECT max(at) FROM procrastinate_events
+        WHERE job_id = first AND type <> 'scheduled'))))::float, 0)
+FROM (
+    SELECT queue_name AS name,
+        count(*) FILTER (WHERE status = 'todo'
+            AND (scheduled_at IS NULL OR scheduled_at <= now())) AS waiting,
+        count(*) FILTER (WHERE status = 'doing') AS running,
+        count(*) FILTER (WHERE status = 'todo' AND scheduled_at > now()) AS scheduled,
+        min(scheduled_at) FILTER (WHERE status = 'todo' AND scheduled_at <= now()) AS due,
+        min(id) FILTER (WHERE status = 'todo' AND scheduled_at IS NULL) AS first
+    FROM procrastinate_jobs WHERE status IN ('todo', 'doing') GROUP BY queue_name
+) queue
+"""
+
+LAST_DAY = """
+SELECT queue, 143 - floor(extract(epoch FROM now() - minute) / 600)::int AS x,
+    max(waiting), max(wait)
+FROM jobs_queuesample WHERE minute > now() - interval '1 day' AND minute <= now()
+GROUP BY queue, x ORDER BY queue, x
+"""
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue now; ``wait`` is how long its oldest due job has waited, in seconds."""
+
+    name: str
+    waiting: int = 0
+    running: int = 0
+    scheduled: int = 0
+    wait: float = 0
+
+    @property
+    def limit(self) -> float:
+        """How long a job may wait here, in seconds."""
+        return settings.JOBS_MAX_WAIT.get(self.name, settings.JOBS_MAX_WAIT["default"])
+
+    @property
+    def late(self) -> bool:
+        """Whether a job has waited too long."""
+        return self.wait > self.limit
+
+    @property
+    def waited(self) -> timedelta:
+        """``wait``, for people."""
+        return timedelta(seconds=round(self.wait))
+
+
+@dataclass(frozen=True)
+class Stats:
+    """All queues now, the workers that are alive, and what went wrong."""
+
+    queues: list[Queue]
+    workers: int
+    stalled: int
+    failures: int
+
+    @property
+    def healthy(self) -> bool:
+        """Whether jobs are being done: a worker lives, and no queue is late."""
+        return self.workers > 0 and not any(queue.late for queue in self.queues)
+
+    @property
+    def problems(self) -> list[str]:
+        """What somebody should look at, in sentences."""
+        found = [
+            f"Queue {queue.name}: a job has waited for {queue.waited}"
+            for queue in self.queues
+            if queue.late
+        ]
+        if not self.workers:
+            found.append("No worker is alive")
+        if self.stalled:
+            found.append(f"{self.stalled} jobs are stuck on dead workers")
+        if self.failures > settings.JOBS_MAX_FAILURES:
+            found.append(f"{self.failures} attempts failed in the last hour")
+        return found
+
+
+def now() -> Stats:
+    """Read the state of all queues, in four queries."""
+    with connection.cursor() as cursor:
+        cursor.execute(QUEUES)
+        busy = {row[0]: Queue(*row) for row in cursor.fetchall()}
+    names = busy.keys() | {job.queue for job in bridge.declared.values()}
+    alive = Now() - timedelta(seconds=20)
+    return Stats(
+        queues=[busy.get(name, Queue(name)) for name in sorted(names)],
+        workers=ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive).count(),
+        stalled=stalled().count(),
+        failures=JobFailure.objects.filter(at__gt=timezone.now() - HOUR).count(),
+    )
+
+
+def stalled() -> QuerySet[QueuedJob]:
+    """Return the running jobs whose worker has been silent for 30 seconds."""
+    alive = ProcrastinateWorker.objects.filter(
+        pk=OuterRef("worker"), last_heartbeat__gt=Now() - timedelta(seconds=30)
+    )
+    return QueuedJob.objects.filter(~Exists(alive), status="doing")
+
+
+def last_day() -> dict[str, list[tuple[int, int, float]]]:
+    """Return the worst of each ten minutes of the last day, by queue.
+
+    Returns:
+        Where it stands from 0 (a day ago) to 143 (now), the jobs that waited, and for
+        how many seconds the oldest had.
+    """
+    bars: dict[str, list[tuple[int, int, float]]] = {}
+    with connection.cursor() as cursor:
+        cursor.execute(LAST_DAY)
+        for queue, *bar in cursor.fetchall():
+            bars.setdefault(queue, []).append(tuple(bar))
+    return bars

@@ -1,0 +1,11 @@
+"""The URLs of the queues' page and of metrics; middleware answers /health/."""
+
+from django.urls import path
+
+from . import views
+
+app_name = "jobs"
+urlpatterns = [
+    path("jobs/", views.queues, name="queues"),
+    path("metrics", views.metrics, name="metrics"),
+]

@@ -1,0 +1,110 @@
+"""Health for probes, metrics for Prometheus, and the page of the queues for people."""
+
+from collections.abc import Callable
+
+from django.conf import settings
+from django.contrib.admin.views.decorators import staff_member_required
+from django.contrib.auth.decorators import login_not_required, permission_required
+from django.db import Error, connection
+from django.db.migrations.executor import MigrationExecutor
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.crypto import constant_time_compare
+from django.views.decorators.http import require_safe
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from . import stats
+from .models import JobFailure
+
+
+def is_ready() -> bool:
+    """Tell if the database answers and has the tables that this code expects."""
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    # Procrastinate's post-migrations are for when no older code runs any more.
+    return all("_post_" in migration.name for migration, _ in plan)
+
+
+PROBES: dict[str, Callable[[], bool]] = {
+    "/health/live": lambda: True,
+    "/health/ready": is_ready,
+    "/health/workers": lambda: stats.now().healthy,
+}
+
+
+def answer_probes(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Answer /health/ first: probes come without TLS, login or the site's name."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        probe = PROBES.get(request.path)
+        if not probe:
+            return get_response(request)
+        try:
+            well = probe()
+        except Error:
+            well = False
+        return HttpResponse(
+            "ok" if well else "unavailable",
+            status=200 if well else 503,
+            headers={"Content-Type": "text/plain", "Cache-Control": "no-store"},
+        )
+
+    return middleware
+
+
+@require_safe
+@login_not_required
+def metrics(request: HttpRequest) -> HttpResponse:
+    """The queues for Prometheus, if it knows the token.
+
+    Raises:
+        Http404: There is no token. Behind a proxy, every client looks internal.
+    """
+    if not settings.METRICS_TOKEN:
+        raise Http404
+    given = request.headers.get("Authorization", "")
+    if not constant_time_compare(given, f"Bearer {settings.METRICS_TOKEN}"):
+        return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
+    now = stats.now()
+    registry = CollectorRegistry()
+    for name, what in {
+        "waiting": "Jobs that could run.",
+        "running": "Jobs that run.",
+        "scheduled": "Jobs for later.",
+        "wait": "Seconds that the oldest job that could run has waited.",
+    }.items():
+        gauge = Gauge(f"jobs_{name}", what, ["queue"], registry=registry)
+        for queue in now.queues:
+            gauge.labels(queue.name).set(getattr(queue, name))
+    for name, what in {
+        "workers": "Workers that live.",
+        "stalled": "Jobs stuck on dead workers.",
+        "failures": "Failed attempts in the last hour.",
+    }.items():
+        Gauge(f"jobs_{name}", what, registry=registry).set(getattr(now, name))
+    return HttpResponse(
+        generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4
+    )
+
+
+@require_safe
+@staff_member_required
+@permission_required("jobs.view_queuedjob", raise_exception=True)
+def queues(request: HttpRequest) -> HttpResponse:
+    """The queues now and through the last day, and the latest failures."""
+    now, day = stats.now(), stats.last_day()
+    charts = []
+    for queue in now.queues:
+        bars = day.get(queue.name, [])
+        peak = max((waiting for _, waiting, _ in bars), default=0)
+        chart = [
+            (x, waiting, round(40 * waiting / (peak or 1), 1), wait > queue.limit)
+            for x, waiting, wait in bars
+        ]
+        charts.append((queue, peak, chart))
+    failures = JobFailure.objects.select_related("job").defer("traceback", "job__args")
+    context = {"now": now, "charts": charts, "failures": failures[:10]}
+    return render(request, "jobs/queues.html", context)

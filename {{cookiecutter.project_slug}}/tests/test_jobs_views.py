@@ -1,0 +1,231 @@
+"""Health, metrics and the page of the queues."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.utils import OperationalError
+from django.test import Client
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateWorker
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from jobs import bridge, stats
+from jobs.bridge import Job, job
+from jobs.models import JobFailure, QueuedJob, QueueSample
+from users.models import User
+
+Migration = MigrationRecorder.Migration
+
+
+@pytest.fixture
+def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[Any]:
+    """A job in a queue of its own."""
+    monkeypatch.setattr(bridge, "declared", dict(bridge.declared))
+
+    @job(name="ship", queue="ships")
+    def ship() -> None:
+        """Ship."""
+
+    return ship
+
+
+@pytest.fixture
+def worker(db: None) -> None:
+    """A worker that lives."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT procrastinate_register_worker_v1()")
+
+
+def age(seconds: float, *tables: str) -> None:
+    """Let time pass."""
+    with connection.cursor() as cursor:
+        for table, column in {
+            "procrastinate_events": "at",
+            "procrastinate_workers": "last_heartbeat",
+        }.items():
+            if not tables or table in tables:
+                cursor.execute(
+                    f"UPDATE {table} SET {column} = {column} - make_interval(secs => %s)",
+                    [seconds],
+                )
+
+
+def health(client: Client, probe: str, **extra: Any) -> tuple[int, str]:
+    response = client.get(f"/health/{probe}", **extra)
+    return response.status_code, response.content.decode()
+
+
+def test_live_asks_nobody(client: Client) -> None:
+    """Without the mark of the database, asking it would fail."""
+    assert health(client, "live") == (200, "ok")
+
+
+def test_probes_need_no_tls_no_login_and_no_name_of_the_site(
+    client: Client, settings: Settings
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    settings.ALLOWED_HOSTS = ["www.example.com"]
+    assert health(client, "live", headers={"host": "10.0.0.1:8000"}) == (200, "ok")
+
+
+@pytest.mark.django_db
+def test_ready_when_migrated(client: Client) -> None:
+    assert health(client, "ready") == (200, "ok")
+    Migration.objects.filter(app="jobs").delete()
+    assert health(client, "ready") == (503, "unavailable")
+
+
+@pytest.mark.django_db
+def test_new_code_is_ready_between_the_phases_of_an_upgrade(client: Client) -> None:
+    last = Migration.objects.filter(app="procrastinate").latest("name")
+    assert "_post_" in last.name
+    last.delete()
+    assert health(client, "ready") == (200, "ok")
+
+
+def test_not_ready_without_a_database(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> bool:
+        raise OperationalError
+
+    monkeypatch.setattr("jobs.views.PROBES", {"/health/ready": fail})
+    assert health(client, "ready") == (503, "unavailable")
+
+
+def test_workers_are_well_with_a_heartbeat_of_the_last_20_seconds(
+    client: Client, worker: None
+) -> None:
+    age(19)
+    assert health(client, "workers") == (200, "ok")
+    age(2)
+    assert health(client, "workers") == (503, "unavailable")
+
+
+def test_workers_are_not_well_while_a_job_waits_too_long(
+    client: Client, worker: None, ship: Job[Any], settings: Settings
+) -> None:
+    settings.JOBS_MAX_WAIT = {"default": 10, "ships": 60}
+    ship.configure(schedule_in=timedelta(days=1)).defer()
+    ship.defer()
+    age(59, "procrastinate_events")
+    assert health(client, "workers") == (200, "ok")
+    age(2, "procrastinate_events")
+    assert health(client, "workers") == (503, "unavailable")
+
+
+def test_a_retried_job_waits_since_it_was_due(ship: Job[Any]) -> None:
+    pk = ship.defer()
+    age(1_000)
+    due = timezone.now() - timedelta(seconds=5)
+    QueuedJob.objects.filter(pk=pk).update(scheduled_at=due)
+    (queue,) = [queue for queue in stats.now().queues if queue.name == "ships"]
+    assert (queue.waiting, round(queue.wait)) == (1, 5)
+
+
+def test_a_declared_queue_is_there_when_it_is_empty(ship: Job[Any]) -> None:
+    assert stats.Queue("ships") in stats.now().queues
+
+
+def test_the_read_model_asks_four_questions(
+    ship: Job[Any], django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for name in "abc":
+        ship.configure(queue=name).defer()
+    with django_assert_num_queries(4):
+        stats.now()
+
+
+def test_metrics_are_not_there_without_a_token(
+    client: Client, settings: Settings
+) -> None:
+    settings.METRICS_TOKEN = ""
+    assert (
+        client.get("/metrics", headers={"authorization": "Bearer "}).status_code == 404
+    )
+
+
+@pytest.mark.parametrize("given", ["", "secret", "Bearer", "Bearer secre", "Bearer ü"])
+def test_metrics_need_the_token(client: Client, settings: Settings, given: str) -> None:
+    settings.METRICS_TOKEN = "secret"
+    response = client.get("/metrics", headers={"authorization": given})
+    assert (response.status_code, response.content) == (401, b"")
+
+
+def test_metrics_say_what_the_read_model_says(
+    client: Client, settings: Settings, worker: None, ship: Job[Any]
+) -> None:
+    settings.METRICS_TOKEN = "secret"
+    ship.defer()
+    ship.configure(schedule_in=timedelta(hours=1)).defer()
+    response = client.get("/metrics", headers={"authorization": "Bearer secret"})
+    samples = {
+        (sample.name, sample.labels.get("queue")): sample.value
+        for family in text_string_to_metric_families(response.content.decode())
+        for sample in family.samples
+    }
+    assert samples["jobs_waiting", "ships"] == 1
+    assert samples["jobs_scheduled", "ships"] == 1
+    assert samples["jobs_running", "ships"] == 0
+    assert samples["jobs_workers", None] == 1
+    assert "text/plain; version=0.0.4" in response.headers["Content-Type"]
+
+
+def test_the_page_shows_now_and_the_last_day(
+    admin_client: Client, worker: None, ship: Job[Any]
+) -> None:
+    limit = settings.JOBS_MAX_WAIT["default"]
+    for minutes, wait in ((5, 0), (95, limit + 1), (25 * 60, 0)):
+        minute = timezone.now() - timedelta(minutes=minutes)
+        QueueSample.objects.create(
+            minute=minute, queue="ships", waiting=minutes, running=1, wait=wait
+        )
+    page = admin_client.get("/jobs/").content.decode()
+    assert "All queues are within their limits." in page
+    assert page.count("<rect") == 2
+    assert page.count('class="late"') == 1
+    assert "most: 95 waiting" in page
+    assert "style=" not in page
+
+
+def test_the_page_tells_what_is_wrong(admin_client: Client, ship: Job[Any]) -> None:
+    ship.defer()
+    age(3_600)
+    page = admin_client.get("/jobs/").content.decode()
+    assert "No worker is alive" in page
+    assert "Queue ships: a job has waited for 1:00:0" in page
+
+
+def test_the_page_asks_as_much_for_many_queues_as_for_one(
+    admin_client: Client,
+    ship: Job[Any],
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    for name in "abcdef":
+        pk = ship.configure(queue=name).defer()
+        JobFailure.objects.create(job_id=pk, attempt=1)
+    with django_assert_num_queries(8):
+        admin_client.get("/jobs/")
+
+
+@pytest.mark.parametrize(("is_staff", "status"), [(True, 403), (False, 302)])
+def test_the_page_is_for_staff_who_may_view_jobs(
+    client: Client, user: User, is_staff: bool, status: int
+) -> None:
+    User.objects.filter(pk=user.pk).update(is_staff=is_staff)
+    client.force_login(user)
+    assert client.get("/jobs/").status_code == status
+
+
+def test_the_command_tells_if_a_worker_lives(worker: None) -> None:
+    call_command("check_workers")
+    age(21)
+    assert ProcrastinateWorker.objects.exists()
+    with pytest.raises(CommandError, match="No worker is alive"):
+        call_command("check_workers")
