@@ -97,7 +97,7 @@ def test_staff_see_the_queues_and_why_a_job_failed(
     url = f"http://127.0.0.1:{port_of(site)}"
     page.goto(url)
     page.get_by_role("button", name="Log in as developer").click()
-    page.set_viewport_size({"width": 1200, "height": 800})
+    page.set_viewport_size({"width": 1400, "height": 800})
     page.get_by_role("link", name="Jobs").click()
     expect(page.get_by_text("All queues are within their limits.")).to_be_visible()
     chart = page.locator("svg").first
@@ -106,6 +106,8 @@ def test_staff_see_the_queues_and_why_a_job_failed(
     assert chart.locator("rect.late").count() == 12
     take(page, "queues")
 
+    # Django's admin has no icon, and a browser asks.
+    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
     page.goto(f"{url}/admin/jobs/queuedjob/")
     expect(page.get_by_role("cell", name="failed")).to_be_visible()
     take(page, "jobs")
