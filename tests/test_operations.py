@@ -1,12 +1,15 @@
 """What goes wrong at night: workers killed, the database gone, a pooler in between."""
 
+import gzip
 import re
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
 
 import httpx
@@ -376,3 +379,40 @@ def test_an_upgrade_in_two_phases_as_the_readme_says(
         production.wait_for(job)
         production.manage(*second.split()[2:])
     assert "[ ]" not in production.manage(*show.split()[2:])
+
+
+@pytest.fixture
+def sentry() -> Iterator[tuple[str, list[str]]]:
+    """The address of a Sentry, and what it is sent."""
+    sent: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            sent.append(gzip.decompress(body).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever).start()
+    yield f"http://key@127.0.0.1:{server.server_port}/1", sent
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.timeout(300)
+def test_sentry_hears_of_a_failed_job_but_not_of_its_arguments(
+    production: Production, sentry: tuple[str, list[str]]
+) -> None:
+    """T39."""
+    dsn, sent = sentry
+    shell(production, "tasks.send_summary.defer(import_id=424242)")
+    production.project.run(
+        "--extra", "sentry", *WORKER, "--one-shot", **production.variables, SENTRY_DSN=dsn
+    )
+    assert "DoesNotExist" in "".join(sent)
+    assert "send_summary" in "".join(sent)
+    assert "424242" not in "".join(sent)
