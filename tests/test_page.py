@@ -286,7 +286,7 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     wait_until(lambda: database.query("SELECT 1 FROM jobs_jobfailure"))
     database.query(DAY)
 
-    page.set_viewport_size({"width": 1200, "height": 800})
+    page.set_viewport_size({"width": 1400, "height": 800})
     page.get_by_role("link", name="Jobs").click()
     expect(page.get_by_text("All queues are within their limits.")).to_be_visible()
     chart = page.locator("svg").first
@@ -295,6 +295,8 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     assert chart.locator("rect.late").count() == 12
     take_picture(page, "queues")
 
+    # Django's admin has no icon, and a browser asks.
+    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
     page.goto("/admin/jobs/queuedjob/")
     expect(page.get_by_role("cell", name="failed")).to_be_visible()
     take_picture(page, "jobs")

@@ -129,6 +129,7 @@ PATHS = [
     "tests/test_services.py",
     "tests/test_views.py",
     "tests/test_worker.py",
+    "tests/test_worker_settings.py",
     "users/__init__.py",
     "users/admin.py",
     "users/migrations/0001_initial.py",

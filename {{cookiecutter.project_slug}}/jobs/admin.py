@@ -13,6 +13,7 @@ from django.db.models.functions import Cast, Left
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from procrastinate.contrib.django import app
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
 from procrastinate.contrib.django.models import (
@@ -61,7 +62,13 @@ class FailureInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]
     """A job's failed attempts, for those who may view them."""
 
     model = JobFailure
-    fields = ["at", "host", "duration", "message", "traceback"]
+    fields = ["at", "host", "duration", "message", "raised"]
+    readonly_fields = ["raised"]
+
+    @admin.display(description="Traceback")
+    def raised(self, failure: JobFailure) -> str:
+        """Return the traceback as it was printed."""
+        return format_html("<pre>{}</pre>", failure.traceback)
 
 
 class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]

@@ -47,6 +47,16 @@ WHERE worker_id IN (SELECT id FROM procrastinate_workers)
 """
 
 
+# The worker runs no middleware for a job whose task it does not know.
+EXPLAIN = """
+INSERT INTO jobs_jobfailure (job_id, attempt, exception, message, traceback, host, at)
+SELECT id, attempts, 'TaskNotFound',
+    'The worker did not know this task, or could not keep what it raised.', '', '', now()
+FROM procrastinate_jobs job WHERE status = 'failed'
+    AND NOT EXISTS (SELECT FROM jobs_jobfailure WHERE job_id = job.id)
+"""
+
+
 # Cron with seconds, which come last.
 @app.periodic(cron="* * * * * */30")
 @app.task(
@@ -90,6 +100,9 @@ def rescue_stalled_jobs(timestamp: int) -> None:
 @app.task(name="maintenance.watch", queueing_lock="maintenance.watch", priority=100)
 def watch(timestamp: int) -> None:
     """Store a sample of each queue, and log what is wrong as errors."""
+    with connection.cursor() as cursor:
+        cursor.execute(EXPLAIN)
+        cursor.execute(RELEASE)
     now = stats.now()
     QueueSample.objects.bulk_create(
         (
@@ -106,8 +119,6 @@ def watch(timestamp: int) -> None:
     )
     for problem in now.problems:
         logger.error(problem)
-    with connection.cursor() as cursor:
-        cursor.execute(RELEASE)
 
 
 @app.periodic(cron="30 3 * * *")

@@ -251,6 +251,17 @@ def test_what_is_wrong_is_logged_as_an_error(
     ]
 
 
+def test_a_job_that_failed_unseen_is_explained_once(run: Run) -> None:
+    unseen, seen = run(), run()
+    JobFailure.objects.create(job=seen, attempt=1, exception="KeyError")
+    for one in (unseen, seen):
+        execute("SELECT procrastinate_finish_job_v1(%s, 'failed', false)", one.pk)
+    maintenance.watch(0)
+    maintenance.watch(0)
+    assert failures_of(unseen) == [(1, "TaskNotFound")]
+    assert failures_of(seen) == [(1, "KeyError")]
+
+
 def test_a_worker_that_stops_writes_few_of_its_finished_jobs(run: Run) -> None:
     running = run()
     execute(

@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ("procrastinate", "0041_post_retry_failed_job"),
+        ("procrastinate", "0036_add_worker_model"),
     ]
 
     operations = [

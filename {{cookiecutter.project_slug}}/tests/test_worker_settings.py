@@ -1,0 +1,80 @@
+"""What the worker is set to, and what it keeps from happening."""
+
+import asyncio
+import os
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connection
+from procrastinate import PsycopgConnector
+from procrastinate.contrib.django import connector_params
+
+from tasks import app
+from users.models import User
+
+
+def test_a_worker_notices_that_it_lost_its_database() -> None:
+    """Procrastinate's supervision ends with the first of its side tasks to end."""
+    app.perform_import_paths()  # type: ignore[no-untyped-call]
+    assert app.periodic_registry.periodic_tasks
+
+
+def test_no_more_jobs_run_at_once_than_threads_can() -> None:
+    """Jobs over that number would be `doing` and wait."""
+    assert min(32, (os.cpu_count() or 1) + 4) >= settings.WORKER_CONCURRENCY
+
+
+def test_cron_and_django_mean_the_same_time() -> None:
+    """Procrastinate's cron is UTC, whatever the settings say."""
+    assert settings.TIME_ZONE == "UTC"
+
+
+def test_a_stopping_worker_is_quicker_than_its_platform() -> None:
+    options: Any = app.worker_defaults
+    assert options["shutdown_graceful_timeout"] < 30
+
+
+def test_jobs_of_a_lock_do_not_wait_for_each_other_for_long() -> None:
+    """With some concurrency, the next job of a lock is found by polling alone."""
+    options: Any = app.worker_defaults
+    assert options["fetch_job_polling_interval"] <= 1
+
+
+def test_finished_jobs_are_kept_for_days_not_for_ever() -> None:
+    assert timedelta(days=1) <= settings.JOBS_KEPT <= timedelta(days=90)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_async_jobs_share_no_thread_and_so_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first to end would close it under the other."""
+    monkeypatch.setattr(app, "tasks", dict(app.tasks))
+    threads: set[int] = set()
+    both_run = asyncio.Barrier(2)
+
+    @app.task(name="count")
+    async def count() -> None:
+        await both_run.wait()
+        await User.objects.acount()
+        threads.add(await sync_to_async(threading.get_ident)())
+        await both_run.wait()
+
+    async def work() -> None:
+        connector = PsycopgConnector(kwargs=connector_params())
+        with app.replace_connector(connector) as tests_app:
+            async with tests_app.open_async():
+                for _ in range(2):
+                    await tests_app.configure_task("count").defer_async()
+                await tests_app.run_worker_async(
+                    wait=False, install_signal_handlers=False, listen_notify=False
+                )
+
+    asyncio.run(work())
+    assert len(threads) == 2
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
