@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
 from browser import Database
-from conftest import Browse, Project, Start, find_uv, free_port, wait_until
+from conftest import Browse, Project, Start, find_uv, free_port, render, wait_until
 from contacts_file import make_contacts_file
 from site_at_work import (
     DEVELOPMENT,
@@ -106,6 +107,15 @@ def test_the_worker_starts_again_when_it_must(site: Project, start: Start, brows
     wait_until(lambda: browser.progress() is None, 60)
     assert database_of(site).contacts() == file.contacts
     assert running.interrupt() == 130
+    assert not site.processes()
+
+
+def test_a_port_that_is_taken_is_one_sentence(site: Project, start: Start) -> None:
+    with socket.create_server(("127.0.0.1", port_of(site))):
+        running = start(site, *DEVELOPMENT)
+        assert running.process.wait(60) != 0
+    assert "Error: That port is already in use." in running.output
+    assert "Traceback" not in running.output
     assert not site.processes()
 
 
@@ -331,3 +341,16 @@ def test_the_projects_own_checks_are_clean(site: Project, production: dict[str, 
     site.run("manage.py", "makemigrations", "--check")
     deploy = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
     site.run(*deploy, **production, DEBUG="off")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_lowest_versions_do_as_well(installed: Project, tmp_path: Path) -> None:
+    project = render(tmp_path)
+    project.env |= {"UV_RESOLUTION": "lowest-direct", "UV_PYTHON": installed.env["UV_PYTHON"]}
+    try:
+        assert " passed" in project.run("pytest").stdout
+        lowest = project.run("--quiet", "python", "-c", "import django; print(django.__version__)")
+        assert lowest.stdout.strip() == "5.2"
+    finally:
+        project.run("manage.py", "devdb", "stop")

@@ -13,16 +13,16 @@ MARK = "# startapp adds apps above this line."
 
 @dataclass(frozen=True)
 class Line:
-    """A line that an app needs in one of the project's modules.
+    """A line of a list in one of the project's modules.
 
     Args:
         text: The line.
-        purpose: The list that it belongs to.
-        module: The module that has the list.
+        target: The list.
+        module: The module's dotted path.
     """
 
     text: str
-    purpose: str
+    target: str
     module: str
 
     @property
@@ -30,18 +30,19 @@ class Line:
         """The module's file."""
         return Path(inspect.getfile(import_module(self.module)))
 
-    def add(self) -> bool:
-        """Write the line above the mark; tell whether there is one."""
-        # Bytes, so that the ends of the other lines stay as they are.
-        before = self.path.read_bytes()
-        mark, line = re.escape(MARK.encode()), self.text.encode()
-        after = re.sub(rb"(?m)^([ \t]*)(?=%s)" % mark, rb"\1%s\n\1" % line, before)
-        self.path.write_bytes(after)
-        return after != before
-
     def __str__(self) -> str:
-        path = self.path.relative_to(settings.BASE_DIR)
-        return f"add to {self.purpose} in {path}:\n    {self.text}"
+        return f"Add to {self.target} in {self.module}: {self.text}"
+
+    def added(self) -> bytes | None:
+        """Return the module with the line above the mark, or None without a mark."""
+        # Bytes, so that the ends of the other lines stay as they are.
+        module = self.path.read_bytes()
+        mark = rb"(?m)^([ \t]*)%s" % re.escape(MARK.encode())
+        place = re.search(mark, module)
+        if not place:
+            return None
+        line = place[1] + self.text.encode() + b"\n"
+        return module[: place.start()] + line + module[place.start() :]
 
 
 def lines(app: str) -> tuple[Line, Line]:

@@ -176,7 +176,7 @@ class Server:
             system.own_folder(self.home, 0o710 if self.root else 0o700, self.group)
             with system.locked(self.home / "lock") as lock:
                 yield lock
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (OSError, LookupError, subprocess.SubprocessError) as error:
             raise DevDBError(
                 f"The development database cannot be used ({error}): "
                 f"put that right, {OTHERWISE}."
@@ -202,15 +202,12 @@ class Server:
                 f"add the user to /etc/passwd, {OTHERWISE}."
             ) from error
         system.own_folder(self.sockets, 0o730 if self.root else 0o700, self.group)
-        self._write("pg_hba.conf", b"local all all peer map=owner\n")
-        self._write("pg_ident.conf", b'owner "%s" all\n' % os.fsencode(owner))
-
-    def _write(self, name: str, content: bytes) -> Path:
-        """Write a file for the server to read; the folder is closed to others."""
-        path = self.home / name
-        path.write_bytes(content)
-        path.chmod(0o644)
-        return path
+        for name, line in (
+            ("pg_hba.conf", "local all all peer map=owner"),
+            ("pg_ident.conf", f'owner "{owner}" all'),
+        ):
+            (self.home / name).write_text(f"{line}\n")
+            (self.home / name).chmod(0o644)  # for "nobody"; the folder is closed
 
     def _programs(self) -> Path:
         """Return the folder of the wheel's programs, or of a copy that will run."""
@@ -266,6 +263,7 @@ class Server:
                     input=statement,
                     stdout=log,
                     stderr=subprocess.STDOUT,
+                    check=False,
                     pass_fds=[lock],
                     **self._process(PGDATA=str(new)),
                 )
@@ -283,7 +281,9 @@ class Server:
             DevDBError: If it fails for another reason.
         """
         self._stop()
-        self._forget_dead(data)
+        # Left by a killed server, and their pid may be another process's by now.
+        for stale in (self._socket(), self._socket(".lock"), data / "postmaster.pid"):
+            stale.unlink(missing_ok=True)
         options = {
             "unix_socket_directories": self.sockets,  # its mark, see _pid
             "listen_addresses": "",
@@ -297,18 +297,19 @@ class Server:
             "fsync": "off" if os.environ.get("CI") else "on",
         }
         settings = [f"--{name}={value}" for name, value in options.items()]
-        with self.log.open("wb") as log:
+        with self.log.open("wb") as log, system.kept(self.home) as folder:
             server = subprocess.Popen(
                 [programs / "postgres", "-D", data, *settings],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=[folder],
                 **self._process(),
             )
         system.wait(
             lambda: self._ready() == 0 or server.poll() is not None,
-            60,
+            300,  # after a power cut it may have much to recover
             "Starting the development database…",
         )
         server.returncode = 0  # it is to outlive us, which is no ResourceWarning
@@ -319,28 +320,16 @@ class Server:
             return False
         raise self._failure("did not start")
 
-    def _forget_dead(self, data: Path) -> None:
-        """Let PostgreSQL see that the lock files of a killed server are stale."""
-        self._socket().unlink(missing_ok=True)
-        self._socket(".lock").unlink(missing_ok=True)
-        lock = data / "postmaster.pid"
-        if lock.exists():
-            # The pid may be another process's by now. PostgreSQL takes the pid of its
-            # own parent for stale, and still looks for children of the dead server.
-            _, _, rest = lock.read_bytes().partition(b"\n")
-            self._write(lock.name, b"%d\n%s" % (os.getpid(), rest)).replace(lock)
-
     def _ready(self) -> int:
         """Ask the server: 0, it takes connections; 1, not yet; 2, no answer."""
         ask = [str(program("pg_isready")), "--quiet", f"--dbname={self.url}"]
-        return subprocess.run(ask, env=self._process()["env"]).returncode
+        return subprocess.call(ask, env=self._process()["env"])
 
     def _accepts(self) -> bool:
         """Tell if a server that runs is of use, once it has come up."""
         message = "Waiting for the development database…"
-        return (
-            system.wait(lambda: self._ready() != 1, 60, message) and not self._ready()
-        )
+        system.wait(lambda: self._ready() != 1, 300, message)
+        return self._ready() == 0
 
     def _pid(self, lock: Path) -> int | None:
         """Return the pid in a lock file of PostgreSQL's, if it is a server of ours."""

@@ -61,6 +61,23 @@ def locked(path: Path) -> Iterator[int]:
         yield file.fileno()
 
 
+@contextmanager
+def kept(folder: Path) -> Iterator[int]:
+    """Lock a folder, so that systemd-tmpfiles lets it and its old files be.
+
+    Yields:
+        The folder's file descriptor; a child process that gets it keeps the lock.
+    """
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 def own_folder(path: Path, mode: int = 0o700, group: int = -1) -> None:
     """Make a folder that is closed to others, and trust none that another user made.
 
@@ -92,7 +109,7 @@ def command(pid: int) -> str:
             return os.fsdecode(arguments.replace(b"\0", b" "))
         return ""
     ps = ["ps", "-ww", "-o", "command=", "-p", str(pid)]
-    return os.fsdecode(subprocess.run(ps, capture_output=True).stdout)
+    return os.fsdecode(subprocess.run(ps, check=False, stdout=subprocess.PIPE).stdout)
 
 
 def stop(pid: int) -> None:

@@ -14,12 +14,15 @@ checked on both sides by type checkers, and at the call by Python.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import logging
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta
+from string import Formatter
 from typing import (
     Any,
     Concatenate,
@@ -29,19 +32,20 @@ from typing import (
     TypedDict,
     TypeVar,
     Unpack,
-    cast,
     overload,
 )
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 from django.utils import timezone
 from procrastinate import App, JobContext
 from procrastinate.contrib.django import app as django_app
-from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
 from procrastinate.jobs import Job as QueuedJob
 from procrastinate.retry import BaseRetryStrategy
 from procrastinate.tasks import Task
+from psycopg import ProgrammingError
 
 from .retry import Retry
 
@@ -52,7 +56,7 @@ R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
-declared: dict[str, Job[Any]] = {}
+declared: dict[str, Job[...]] = {}
 """Every declared job by its name."""
 
 
@@ -71,6 +75,7 @@ class DeferOptions(TypedDict, total=False):
 class Call(Generic[P]):
     """The checked arguments of one job, for `Job.batch_defer`."""
 
+    name: str
     arguments: dict[str, Any]
 
 
@@ -78,16 +83,22 @@ class Call(Generic[P]):
 class Job(Generic[P]):
     """A declared job. Made by `job`, whose arguments are described there."""
 
+    # Named as in Procrastinate's tasks, so that `faults` knows both.
     name: str
-    signature: inspect.Signature
+    func: Callable[P, object]
     queue: str
     priority: int
     lock: str | None
     queueing_lock: str | None
-    retry: BaseRetryStrategy | None
+    retry_strategy: BaseRetryStrategy | None
     aliases: tuple[str, ...]
     schedule_at: datetime | None = None
     schedule_in: timedelta | None = None
+
+    @functools.cached_property
+    def signature(self) -> inspect.Signature:
+        """What the job takes."""
+        return inspect.signature(self.func)
 
     def configure(self, **options: Unpack[DeferOptions]) -> Job[P]:
         """Return the job with other options, for one call.
@@ -99,13 +110,17 @@ class Job(Generic[P]):
 
         Raises:
             TypeError: An option has another name.
-            ValueError: Both ``schedule_at`` and ``schedule_in`` are given.
+            ValueError: Both ``schedule_at`` and ``schedule_in`` are given, or one of
+                the job's `faults` comes from an option.
         """
         if unknown := options.keys() - DeferOptions.__annotations__.keys():
             raise TypeError(f"{self.name} has no defer option {min(unknown)!r}")
-        if options.get("schedule_at") and options.get("schedule_in"):
+        configured = dataclasses.replace(self, **options)
+        if configured.schedule_at and configured.schedule_in is not None:
             raise ValueError("give schedule_at or schedule_in, not both")
-        return dataclasses.replace(self, **options)
+        for _, fault in faults(configured):
+            raise ValueError(f"{self.name}: {fault}")
+        return configured
 
     def defer(self, *args: P.args, **kwargs: P.kwargs) -> int:
         """Add the job to the queue, in the transaction that is open.
@@ -118,6 +133,7 @@ class Job(Generic[P]):
             TypeError: The arguments do not fit the declaration or JSON.
             AlreadyEnqueued: A job with the same queueing lock waits already. The
                 transaction stays usable.
+            SynchronousOnlyOperation: The caller is async code.
         """
         return self.batch_defer([self.call(*args, **kwargs)])[0]
 
@@ -141,7 +157,7 @@ class Job(Generic[P]):
                     f"{self.name}: JSON cannot carry {key}={value!r} ({problem});"
                     " pass an id or a string"
                 )
-        return Call(arguments)
+        return Call(self.name, arguments)
 
     def batch_defer(self, calls: Iterable[Call[P]]) -> list[int]:
         """Do as `defer` for many calls, in one round trip: all of them or none.
@@ -151,18 +167,28 @@ class Job(Generic[P]):
 
         Returns:
             The jobs' ids, in the calls' order.
+
+        Raises:
+            TypeError: A call is another job's. Also what `defer` raises.
         """
-        queued = [self._queued(call.arguments) for call in calls]
+        # Before its ready(), the app says here how to wait for that.
+        django_app.will_configure_task()
+        queued = [self._queued(call) for call in calls]
         if not queued:
             return []
-        savepoint: AbstractContextManager[Any] = nullcontext()
-        if self.queueing_lock:
-            # Its violation would otherwise abort the caller's transaction, and the
+        try:
+            # A lock's violation would otherwise abort the caller's transaction, and the
             # commit of an aborted transaction is a silent rollback.
-            savepoint = transaction.atomic()
-        with savepoint:
-            jobs = django_app.job_manager.batch_defer_jobs(jobs=queued)
-        ids = [cast(int, job.id) for job in jobs]
+            with transaction.atomic() if self.queueing_lock else nullcontext():
+                jobs = django_app.job_manager.batch_defer_jobs(jobs=queued)
+        except SynchronousOnlyOperation as error:
+            error.add_note("In async code, await defer_async or batch_defer_async.")
+            raise
+        except ConnectorException as error:
+            if isinstance(error.__cause__, ProgrammingError):
+                error.add_note("Migrate first; a migration depends on procrastinate's.")
+            raise
+        ids = [job.id for job in jobs if job.id is not None]
         logger.info("Deferred %s%s", self.name, ids)
         return ids
 
@@ -170,8 +196,10 @@ class Job(Generic[P]):
         """Do as `batch_defer`, from async code."""
         return await sync_to_async(self.batch_defer)(calls)
 
-    def _queued(self, arguments: dict[str, Any]) -> QueuedJob:
-        bound = self.signature.bind(**arguments)
+    def _queued(self, call: Call[P]) -> QueuedJob:
+        if call.name != self.name:
+            raise TypeError(f"{self.name}: a call of {call.name} is in its batch")
+        bound = self.signature.bind(**call.arguments)
         bound.apply_defaults()
         due = self.schedule_at
         if self.schedule_in is not None:
@@ -179,7 +207,7 @@ class Job(Generic[P]):
         return QueuedJob(
             task_name=self.name,
             # Without the defaults: those that count are the worker's.
-            task_kwargs=arguments,
+            task_kwargs=call.arguments,
             queue=self.queue,
             priority=self.priority,
             lock=self.lock and self.lock.format(**bound.arguments),
@@ -208,18 +236,25 @@ class Job(Generic[P]):
             app: The worker's app.
             pass_context: The body takes the running job's `JobContext` first.
         """
-        decorator: Callable[..., Any] = app.task
-        return decorator(
-            name=self.name,
-            aliases=list(self.aliases),
-            queue=self.queue,
-            priority=self.priority,
-            # For periodic jobs, which the worker defers itself, without arguments.
-            lock=self.lock,
-            queueing_lock=self.queueing_lock,
-            retry=self.retry or False,
-            pass_context=pass_context,
-        )
+        implement: Callable[..., Any] = app.task
+
+        def bind(body: Callable[..., Any]) -> Any:
+            task = implement(
+                name=self.name,
+                aliases=list(self.aliases),
+                queue=self.queue,
+                priority=self.priority,
+                # For periodic jobs, which the worker defers itself.
+                lock=self.lock,
+                queueing_lock=self.queueing_lock,
+                retry=self.retry_strategy or False,
+                pass_context=pass_context,
+            )(body)
+            # What the checks tell it by from a task that repeats the options.
+            vars(task)["declaration"] = self
+            return task
+
+        return bind
 
 
 def job(
@@ -237,7 +272,7 @@ def job(
     Args:
         name: How the queue knows it; by default the app and the function, as in
             ``shop.send_receipt``. Jobs that wait keep the name they were given.
-        queue: At most 40 characters: PostgreSQL's channel names end at 63.
+        queue: At most 40 bytes: PostgreSQL's channel names end at 63.
         priority: Higher runs first.
         lock: Jobs with the same lock run one at a time, in order. A template of the
             arguments, as in ``order:{order_id}``.
@@ -254,8 +289,7 @@ def job(
     def declare(stub: Callable[P, None]) -> Job[P]:
         app = stub.__module__.removesuffix(".tasks")
         full_name = name or f"{app}.{stub.__name__}"
-        signature = inspect.signature(stub)
-        kinds = {parameter.kind for parameter in signature.parameters.values()}
+        kinds = {p.kind for p in inspect.signature(stub).parameters.values()}
         if not kinds <= {
             inspect.Parameter.KEYWORD_ONLY,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -265,17 +299,34 @@ def job(
             raise TypeError(f"{full_name}: declared twice")
         declared[full_name] = declaration = Job[P](
             name=full_name,
-            signature=signature,
+            func=stub,
             queue=queue,
             priority=priority,
             lock=lock,
             queueing_lock=queueing_lock,
-            retry=retry,
+            retry_strategy=retry,
             aliases=aliases,
         )
         return declaration
 
     return declare
+
+
+def faults(job: Job[...] | Task[..., Any, ...]) -> Iterator[tuple[str, str]]:
+    """Yield what makes a job unfit for the queue: the id of a check, and a sentence."""
+    if job.queueing_lock and job.retry_strategy:
+        yield "E005", "a retry collides with a job waiting under the same queueing lock"
+    if len(job.name) > 128 or len(job.queue.encode()) > 40:
+        yield "E006", "a job's name ends at 128 characters, a queue's at 40 bytes"
+    for lock in filter(None, (job.lock, job.queueing_lock)):
+        try:
+            fields = [field for _, field, _, _ in Formatter().parse(lock)]
+        except ValueError as error:
+            yield "E008", f"the lock {lock!r} is no template: {error}"
+            continue
+        names = {re.split(r"\W", field)[0] for field in fields if field is not None}
+        if names - inspect.signature(job.func).parameters.keys():
+            yield "E008", f"the lock {lock!r} has fields that are not arguments"
 
 
 def _json_problem(value: object) -> str:
@@ -287,6 +338,6 @@ def _json_problem(value: object) -> str:
         return str(error)
     if json.loads(text) != value:
         return "it would come back as something else"
-    if "\0" in str(value):
+    if "\\u0000" in text.replace(r"\\", ""):
         return "PostgreSQL has no NUL characters"
     return ""

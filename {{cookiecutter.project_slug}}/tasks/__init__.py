@@ -9,14 +9,16 @@ Nothing imports this package but the worker: Django defers through the apps' bri
 
 import os
 import pkgutil
-from typing import Any
+from typing import Any, Unpack
 
 import django
 from asgiref.sync import ThreadSensitiveContext
 from django.apps import apps
 from django.conf import settings
+from django.core.management.base import BaseCommand
 from django.db import connections
 from procrastinate import JobContext, PsycopgConnector
+from procrastinate.app import WorkerOptions
 from procrastinate.contrib.django import DjangoApp, connector_params
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
@@ -55,7 +57,22 @@ def make_connector() -> PsycopgConnector:
     return PsycopgConnector(kwargs=connector_params())
 
 
-app = DjangoApp(
+class WorkerApp(DjangoApp):
+    """Refuses to work while `manage.py check` finds errors in the jobs."""
+
+    async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
+        """Check the jobs, then run a worker.
+
+        Raises:
+            SystemCheckError: The bridges and the tasks disagree.
+        """
+        # Not for a worker within another process: a test may know few of the tasks.
+        if kwargs.get("install_signal_handlers", True):
+            BaseCommand().check(tags=["jobs"])
+        await super().run_worker_async(**kwargs)
+
+
+app = WorkerApp(
     connector=make_connector(),
     import_paths=[
         module.name for module in pkgutil.iter_modules(__path__, f"{__name__}.")

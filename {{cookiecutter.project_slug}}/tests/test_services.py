@@ -1,12 +1,13 @@
 """The service layer, tested without a worker."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from io import BytesIO
 
 import pytest
 from django.core import mail
-from django.db import OperationalError
+from django.db import OperationalError, connections
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -173,6 +174,32 @@ def test_of_two_workers_one_gives_way(
     services.import_contacts(import_id=contact_import.pk, should_stop=other_first)
     contact_import.refresh_from_db()
     assert contact_import.imported == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_imports_at_once_do_not_lock_each_other_out(start: Start) -> None:
+    def work(contact_import: ContactImport) -> bool:
+        try:
+            return run(contact_import)
+        finally:
+            connections.close_all()
+
+    numbers = range(20 * services.CHUNK_ROWS)
+    chunks = [
+        numbers[n : n + services.CHUNK_ROWS] for n in numbers[:: services.CHUNK_ROWS]
+    ]
+    forwards = [f"{n}@b.org" for chunk in chunks for n in chunk]
+    backwards = [f"{n}@b.org" for chunk in chunks for n in reversed(chunk)]
+    # Blank lines at the end make them four files.
+    imports = [
+        start("email", *lines, *blank)
+        for blank in ([], [""])
+        for lines in (forwards, backwards)
+    ]
+    with ThreadPoolExecutor() as pool:
+        assert all(pool.map(work, imports))
+    assert Contact.objects.count() == len(numbers)
+    ProcrastinateJob.objects.all()._raw_delete("default")
 
 
 def test_the_end_removes_the_file_and_defers_one_summary(start: Start) -> None:

@@ -12,7 +12,8 @@ from users.models import User
 from {{ cookiecutter.app_name }} import services
 from {{ cookiecutter.app_name }}.models import Contact, ContactImport
 
-from .conftest import CsvFile, Wait, Worker
+from .conftest import CsvFile
+from .kit import Wait, Worker
 
 
 def is_done(pk: int) -> bool:

@@ -129,9 +129,10 @@ INSTALLED_APPS = [
     "procrastinate.contrib.django",
     "jobs",
     "{{ cookiecutter.app_name }}",
+    # startapp adds apps above this line.
 ]
 if DEBUG:
-    INSTALLED_APPS += ["devdb"]
+    INSTALLED_APPS += ["devdb", "app_template"]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -261,6 +262,7 @@ else:
 
 # Apps' tasks.py are bridges, which need the app registry: nothing imports them early.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = None
+PROCRASTINATE_ON_APP_READY = "jobs.apps.forbid_worker"
 
 
 # Logging

@@ -9,6 +9,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/", include("django.contrib.auth.urls")),
     path("", include("{{ cookiecutter.app_name }}.urls")),
+    # startapp adds apps above this line.
     # The first page, as long as no app above has one.
     path("", TemplateView.as_view(template_name="blank.html")),
 ]

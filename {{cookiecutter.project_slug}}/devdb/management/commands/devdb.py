@@ -35,7 +35,7 @@ class Command(BaseCommand):
   reset   throw all data away and begin afresh
 
 With DATABASE_URL set, "up" migrates that database and the others refuse."""
-    requires_system_checks = ()
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""

@@ -25,7 +25,7 @@ class Command(BaseCommand):
     """Run Procrastinate's worker, again and again until told to stop."""
 
     help = "Run the worker; start it again when Python code changes or when it ends."
-    requires_system_checks = ()
+    requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
@@ -43,16 +43,17 @@ class Command(BaseCommand):
             begun = time.monotonic()
             with running(*args) as worker:
                 changed = code_changes(stop, lambda: worker.poll() is not None)
-            if changed:
-                self.stderr.write("The code changed: the worker starts again.")
-                pause = 1
-            elif not stop.is_set():
-                pause = 1 if time.monotonic() - begun > 30 else min(2 * pause, 30)
+                if changed:
+                    self.stderr.write("The code changed: the worker starts again.")
+            if not changed and not stop.is_set():
+                if time.monotonic() - begun > 30:
+                    pause = 1
                 self.stderr.write(
                     f"The worker ended (status {worker.returncode}): it starts again "
                     f"in {pause} s, or when the code changes."
                 )
-                code_changes(stop, until(time.monotonic() + pause))
+                changed = code_changes(stop, until(time.monotonic() + pause))
+            pause = 1 if changed else min(2 * pause, 30)
 
 
 def until(moment: float) -> Callable[[], bool]:

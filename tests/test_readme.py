@@ -1,0 +1,76 @@
+"""The chapter on jobs in the rendered README, followed to the letter."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Project, render
+
+
+def chapter(project: Project, heading: str) -> str:
+    """Return a chapter of the project's README."""
+    readme = (project.path / "README.md").read_text()
+    _, text = readme.split(f"\n## {heading}\n")
+    return text.split("\n## ")[0]
+
+
+def snippets(text: str) -> Iterator[tuple[str, str, str]]:
+    """Yield each Python block with the word in bold and the file that were named before it."""
+    step = file = ""
+    for prose, block in re.findall(r"(.*?)```python\n(.*?)```", text, re.DOTALL):
+        step = ([step] + re.findall(r"\*\*(\w+)\*\*", prose))[-1]
+        file = ([file] + re.findall(r"`([\w/]+/\w+\.py)`", prose))[-1]
+        yield step, file, block
+
+
+@pytest.fixture
+def copy(installed: Project, tmp_path: Path) -> Iterator[Project]:
+    """A render of its own, with the virtual environment of the installed project."""
+    project = render(tmp_path)
+    project.env |= {"UV_PROJECT_ENVIRONMENT": str(installed.path / ".venv"), "UV_NO_SYNC": "1"}
+    yield project
+    project.run("manage.py", "devdb", "stop")
+
+
+@pytest.mark.timeout(300)
+def test_the_chapter_on_jobs(copy: Project) -> None:
+    def add(file: str, block: str) -> None:
+        path = copy.path / file
+        path.write_text((f"{path.read_text()}\n\n" if path.exists() else "") + block)
+
+    def see_it_work() -> None:
+        copy.run("manage.py", "check", "--fail-level", "WARNING")
+        copy.run("mypy", ".")
+        copy.run("pytest", "tests/test_greet.py")
+
+    services = copy.path / copy.app / "services.py"
+    services.write_text(
+        services.read_text().replace("\nfrom itertools", "\nfrom datetime import timedelta\nfrom itertools")
+    )
+    *steps, (rename, bridge, renamed) = snippets(chapter(copy, "Jobs"))
+    assert [step for step, _, _ in steps] == [
+        "Declare", "Implement", "Implement", "Defer", "Defer", "Test",
+    ]  # fmt: skip
+    assert rename == "Rename"
+    for _, file, block in steps:
+        add(file, block)
+    see_it_work()
+
+    # A job that waits under the old name is done under the new one.
+    database = ("manage.py", "devdb", "up")
+    copy.run(*database)
+    defer = f"from {copy.app} import tasks; tasks.greet.defer(contact_id=1)"
+    copy.run("manage.py", "shell", "-c", defer)
+    declaration = copy.path / copy.app / "tasks.py"
+    old = next(block for step, _, block in steps if step == "Declare")
+    declaration.write_text(declaration.read_text().replace(old, renamed))
+    for file in ("tests/test_greet.py", f"{copy.app}/services.py", f"tasks/{copy.app}.py"):
+        path = copy.path / file
+        path.write_text(re.sub(r"\b(tasks|bridge)\.greet\b", r"\1.welcome", path.read_text()))
+    tasks = copy.path / "tasks" / f"{copy.app}.py"
+    tasks.write_text(tasks.read_text().replace("def greet(", "def welcome("))
+    see_it_work()
+    done = copy.run("procrastinate", "--app=tasks.app", "worker", "--no-wait", PYTHONPATH=".")
+    assert f"Starting job {copy.app}.greet[" in done.stdout
+    assert "Contact matching query does not exist" in done.stdout

@@ -1,0 +1,194 @@
+"""`manage.py startapp` in the rendered project: what it makes, and what it refuses."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import Project, render
+
+SETTINGS = "my_project/settings.py"
+URLS = "my_project/urls.py"
+MARK = "    # startapp adds apps above this line.\n"
+
+# The second is the longest, the others come before and after all other names in imports.
+NAMES = [
+    "shop",
+    "extraordinarily_long_app_names",
+    *("aa", "zoo", "x", "a1", "models", "item", "django_shop", "urls"),
+]
+
+TAKEN = [
+    *("MyApp", "my-app", "my app", "2nd", "büro", "a" * 31, "_private", "shop_", "../shop"),
+    *("class", "match", "json", "django", "xdist", "procrastinate", '"; import os; #'),
+    *("tasks", "jobs", "users", "my_project", "myapp", "app_template", "manage", "static"),
+    *("auth", "admin", "build", "venv"),
+    *("app", "settings"),  # tasks.app is the worker's app, and tasks/app.py would hide it
+    *("maintenance", "kit"),  # there are tasks/maintenance.py and tests/test_kit.py
+    *("contacts", "imports"),  # the sample's URLs: a namespace and a path
+]
+
+WAITING = "from {0}.models import Item; print(Item.objects.filter(finished_at=None).count())"
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def borrow(installed: Project, folder: Path) -> Project:
+    """Render the project; it runs in another render's virtual environment."""
+    project = render(folder)
+    project.env |= {
+        "UV_PROJECT_ENVIRONMENT": str(installed.path / ".venv"),
+        "UV_NO_SYNC": "1",
+        "MYPY_CACHE_DIR": str(installed.path / ".mypy_cache"),
+    }
+    return project
+
+
+@pytest.fixture
+def fresh(installed: Project, tmp_path: Path) -> Project:
+    """A project in which nobody has started an app. Its database does not run."""
+    return borrow(installed, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def growing(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project that gets one app after the other, and its database."""
+    project = borrow(installed, tmp_path_factory.mktemp("growing"))
+    yield project
+    project.run("manage.py", "devdb", "stop")
+
+
+def tree(project: Project) -> dict[str, bytes]:
+    """Return the project's files, but for what its tools leave behind."""
+    return {
+        path.relative_to(project.path).as_posix(): path.read_bytes()
+        for path in project.path.rglob("*")
+        if path.is_file() and not re.search(r"/(__pycache__|\.\w+_cache)/", path.as_posix())
+    }
+
+
+def start_app(project: Project, *arguments: str) -> str:
+    return project.run("manage.py", "startapp", *arguments).stdout
+
+
+def shell(project: Project, code: str) -> str:
+    return project.run("--quiet", "manage.py", "shell", "--verbosity=0", "-c", code).stdout
+
+
+def run_gate(project: Project, *tests: str) -> None:
+    """Run what a team runs before it merges."""
+    project.run("ruff", "check")
+    project.run("ruff", "format", "--check")
+    project.run("mypy", ".")
+    project.run("manage.py", "check", "--fail-level", "WARNING")
+    project.run("manage.py", "makemigrations", "--check")
+    # Who may import whom is one of the tests.
+    assert "passed" in project.run("pytest", "tests/test_imports.py", *tests).stdout
+
+
+@pytest.mark.parametrize(
+    "name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[2:])]
+)
+def test_a_started_app_is_green_and_a_worker_runs_its_job(growing: Project, name: str) -> None:
+    before = tree(growing)
+    assert f"Made {name}/" in start_app(growing, name)
+    run_gate(growing, f"tests/test_{name}.py")
+
+    after = tree(growing)
+    assert {path for path in before if after[path] != before[path]} == {SETTINGS, URLS}
+    own = {f"tasks/{name}.py", f"tests/test_{name}.py"}
+    made = after.keys() - before.keys()
+    assert own < made
+    assert all(path.startswith(f"{name}/") for path in made - own)
+
+    growing.run("manage.py", "devdb", "up")
+    shell(growing, f"from {name} import services; services.add_item(name='Tea')")
+    assert shell(growing, WAITING.format(name)).startswith("1\n")
+    worker = ("procrastinate", "--app=tasks.app", "worker", "--one-shot")
+    growing.run(*worker, PYTHONPATH=".", DJANGO_SETTINGS_MODULE="my_project.settings")
+    assert shell(growing, WAITING.format(name)).startswith("0\n")
+
+
+@pytest.mark.slow
+def test_all_of_a_projects_tests_pass_in_two_processes(growing: Project) -> None:
+    assert "passed" in growing.run("pytest", "-n", "2").stdout
+
+
+def test_taken_names_are_refused_in_one_sentence(fresh: Project) -> None:
+    before = tree(fresh)
+    # In one process, which all leave as it was.
+    code = f"""
+from django.core.management import CommandError, call_command
+for name in {TAKEN}:
+    try:
+        call_command("startapp", name)
+    except CommandError as error:
+        print(error)
+"""
+    sentences = shell(fresh, code).splitlines()
+    assert tree(fresh) == before
+    assert len(sentences) == len(TAKEN)
+    for name, sentence in zip(TAKEN, sentences, strict=True):
+        assert re.fullmatch(r".*: (choose another name|nothing was changed)\.", sentence)
+        assert name in sentence
+
+
+def test_the_same_name_twice_changes_nothing(fresh: Project) -> None:
+    start_app(fresh, "shop")
+    before = tree(fresh)
+    done = fresh.run("manage.py", "startapp", "shop", check=False)
+    assert done.returncode != 0
+    assert done.stdout == "CommandError: 'shop' is there already: choose another name.\n"
+    assert tree(fresh) == before
+
+
+@pytest.mark.parametrize("error", ["OSError('No space left')", "KeyboardInterrupt"])
+def test_a_failure_midway_leaves_nothing(fresh: Project, error: str) -> None:
+    before = tree(fresh)
+    code = f"""
+from pathlib import Path
+from django.core.management import call_command
+write = Path.write_bytes
+def fail_at_the_last(path, content):
+    if path.name == "urls.py" and b"shop" in content:
+        write(path, b"half")
+        raise {error}
+    write(path, content)
+Path.write_bytes = fail_at_the_last
+call_command("startapp", "shop")
+"""
+    done = fresh.run("manage.py", "shell", "-c", code, check=False)
+    assert done.returncode != 0
+    assert ("No space left: nothing was changed." in done.stdout) == ("OSError" in error)
+    assert tree(fresh) == before
+    assert not (fresh.path / "shop").exists()
+
+
+def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Project) -> None:
+    settings, urls = fresh.path / SETTINGS, fresh.path / URLS
+    # Last in its list, as the mark was.
+    ends = {settings: "]\nif DEBUG:", urls: "]\n\nif settings.DEVDB:"}
+    for path, end in ends.items():
+        path.write_text(path.read_text().replace(MARK + end, end))
+    before = {path: path.read_text() for path in ends}
+    said = start_app(fresh, "shop")
+    assert before == {path: path.read_text() for path in ends}
+
+    for path, end in ends.items():
+        module = path.relative_to(fresh.path).as_posix()[:-3].replace("/", ".")
+        (text,) = re.findall(rf"^Add to \w+ in {module}: (.+)$", said, re.MULTILINE)
+        done = fresh.run("manage.py", "check", "--fail-level", "WARNING", check=False)
+        assert done.returncode != 0
+        assert f"in {module}: {text}" in done.stdout
+        path.write_text(path.read_text().replace(end, f"    {text}\n{end}"))
+    fresh.run("manage.py", "check", "--fail-level", "WARNING")
+    fresh.run("ruff", "format", "--check")
+
+
+def test_with_a_directory_or_a_template_it_is_djangos_own(fresh: Project) -> None:
+    (fresh.path / "plain/shop").mkdir(parents=True)
+    before = tree(fresh)
+    assert start_app(fresh, "shop", "plain/shop") == ""
+    made = tree(fresh)
+    assert made.keys() - before.keys() >= {"plain/shop/models.py", "plain/shop/tests.py"}
+    assert {path: made[path] for path in before} == before

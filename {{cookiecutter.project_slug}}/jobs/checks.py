@@ -1,0 +1,154 @@
+"""`manage.py check` compares the declared jobs with the worker's tasks.
+
+The worker does the same before it takes a job. Web servers run no checks, and so never
+load the worker's ``tasks``.
+"""
+
+import os
+import re
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from copy import copy
+from importlib import import_module
+from inspect import Parameter, signature, unwrap
+from pathlib import Path
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Warning, register
+from django.utils.module_loading import module_has_submodule
+from procrastinate import App
+from procrastinate.tasks import Task
+
+from .bridge import Job, declared, faults
+
+HINTS = {
+    "E001": "Write its body in tasks/, under @bridge.NAME.task(app).",
+    "E002": "Declare it with @job() in the tasks.py of its app.",
+    "E003": "Give both one name, parameters and defaults; a context comes first.",
+    "E004": "Bind the body with @bridge.NAME.task(app), which knows all options.",
+    "E005": "Declare retry=None, or do without the queueing lock.",
+    "E006": "Choose a shorter name.",
+    "E007": "Cron's sixth column is for seconds. The task is given a timestamp.",
+    "E008": "Name arguments of the job, as in order:{order_id}.",
+    "E009": "The whole traceback: python -c 'import tasks.NAME'",
+    "W001": "Keep tasks/maintenance.py: it makes workers notice a lost database.",
+    "W002": "Add the queue to a worker's --queues.",
+}
+
+
+@register("jobs")
+def check_jobs(**options: Any) -> list[CheckMessage]:
+    """Return where the apps' bridges and the worker's tasks disagree."""
+    if errors := list(_check_imports("tasks")):
+        return errors
+    app: App = import_module("tasks").app
+    bridges = (
+        f"{config.name}.tasks"
+        for config in apps.get_app_configs()
+        if _is_ours(config.path) and module_has_submodule(config.module, "tasks")
+    )
+    if errors := list(_check_imports(*app.import_paths, *bridges)):
+        return errors
+    return [*_check_declared(app), *_check_tasks(app), *_check_periodic(app)]
+
+
+def _check_imports(*names: str) -> Iterator[CheckMessage]:
+    for name in names:
+        try:
+            import_module(name)
+            if name == "tasks.app":
+                raise ImportError("the worker's app has this name")
+        except Exception as error:  # noqa: BLE001, a module may raise anything
+            frames = traceback.extract_tb(error.__traceback__)
+            *_, last = (frame for frame in frames if _is_ours(frame.filename))
+            text = f"{name} cannot be imported: {type(error).__name__}: {error}."
+            place = f"{os.path.relpath(last.filename)}:{last.lineno}"
+            yield _message("E009", text, place)
+
+
+def _is_ours(path: str) -> bool:
+    packages = sysconfig.get_path("purelib")
+    return Path(path).is_relative_to(settings.BASE_DIR) and packages not in path
+
+
+def _check_declared(app: App) -> Iterator[CheckMessage]:
+    for name, job in declared.items():
+        place = _place(job)
+        for number, fault in faults(job):
+            yield _message(number, f"{name}: {fault}.", place)
+        task = app.tasks.get(name)
+        if not task:
+            yield _message("E001", f"{name} has no task.", place)
+            continue
+        there = f"its task in {_place(task)}"
+        if _takes(job) != _takes(task, context=task.pass_context):
+            body = f"{task.func.__name__}{signature(task.func)}"
+            text = f"{name} takes {job.signature}, {there} is {body}."
+            yield _message("E003", text, place)
+        if vars(task).get("declaration") is not job:
+            text = f"{name} and {there} do not share queue, priority, locks, retries."
+            yield _message("E004", text, place)
+
+
+def _check_tasks(app: App) -> Iterator[CheckMessage]:
+    # What the worker defers itself needs no declaration, nor do Procrastinate's own.
+    known = {*declared, *(name for name, _ in app.periodic_registry.periodic_tasks)}
+    served = _served_queues()
+    for name, task in app.tasks.items():
+        if name != task.name or name.startswith("builtin:"):
+            continue
+        if known.isdisjoint([name, *task.aliases]):
+            yield _message("E002", f"{name} is not declared.", _place(task))
+        if served and task.queue not in served:
+            text = f"No worker of the Procfile serves {task.queue!r}, {name}'s queue."
+            yield _message("W002", text, _place(task))
+
+
+def _served_queues() -> set[str]:
+    """Return the queues that the Procfile's workers serve, or none if one serves all."""
+    procfile = settings.BASE_DIR / "Procfile"
+    lines = procfile.read_text().splitlines() if procfile.exists() else []
+    option = r"(?: -q| --queues|PROCRASTINATE_WORKER_QUEUES)[ =]*([^ '\"]+)"
+    found = [re.findall(option, line) for line in lines if "=tasks.app worker" in line]
+    if not all(found):
+        return set()
+    return {name for [names] in found for name in names.split(",")}
+
+
+def _check_periodic(app: App) -> Iterator[CheckMessage]:
+    if not app.periodic_registry.periodic_tasks:
+        yield _message("W001", "The worker has no periodic task.", "tasks")
+    for periodic in app.periodic_registry.periodic_tasks.values():
+        task = copy(periodic.task)
+        vars(task).update(periodic.configure_kwargs)
+        for number, fault in faults(task):
+            yield _message(number, f"{task.name}: {fault}.", _place(task))
+        given = {"timestamp": 0, **(periodic.configure_kwargs.get("task_kwargs") or {})}
+        try:
+            periodic.croniter.get_next()
+            signature(task.func).bind(*[None] * task.pass_context, **given)
+        except (TypeError, ValueError) as error:
+            text = f"{task.name} cannot run at {periodic.cron!r}: {error}."
+            yield _message("E007", text, _place(task))
+
+
+def _message(number: str, text: str, place: str) -> CheckMessage:
+    kind = Error if number.startswith("E") else Warning
+    return kind(text, hint=HINTS[number], obj=place, id=f"jobs.{number}")
+
+
+def _takes(job: Job[...] | Task[..., Any, ...], context: bool = False) -> object:
+    """Return the name and the parameters; types are left to the type checkers."""
+    parameters = list(signature(job.func).parameters.values())
+    # The worker gives the context as the first positional argument.
+    if context and (not parameters or parameters.pop(0).kind is Parameter.KEYWORD_ONLY):
+        return None
+    return job.func.__name__, {p.name: (p.kind, p.default) for p in parameters}
+
+
+def _place(job: Job[...] | Task[..., Any, ...]) -> str:
+    code = unwrap(job.func).__code__
+    return f"{os.path.relpath(code.co_filename)}:{code.co_firstlineno}"
