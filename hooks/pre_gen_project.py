@@ -15,7 +15,7 @@ ANSWERS = {
 # folders that linters and pytest skip, Django's apps, packages, modules of Pythons to come.
 TAKEN = """
     conftest devdb jobs maintenance manage static staticfiles tasks templates test tests users
-    build dist node_modules venv
+    build dist docs node_modules venv
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication
     asgiref celery click croniter csp dateutil dj_database_url dj_email_url django django_htmx

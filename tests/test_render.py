@@ -303,7 +303,7 @@ def test_nothing_of_the_template_is_left(tmp_path: Path) -> None:
         (path, brace)
         for path, _ in found
         for brace in ("{{", "{%")
-        if path.endswith((".html", ".py-tpl"))
+        if path.endswith((".html", ".png", ".py-tpl"))
     }
     assert not found
 
