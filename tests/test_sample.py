@@ -35,9 +35,8 @@ def test_the_sample_is_removed_in_one_step(
     project.env["UV_PROJECT_ENVIRONMENT"] = str(installed.path / ".venv")
     project.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
     readme = (project.path / "README.md").read_text()
-    steps = re.findall(
-        "^    (.+)$", readme.split("## Remove the sample")[1].split("\n## ")[0], re.MULTILINE
-    )
+    section = readme.split("## Remove the sample")[1].split("\n## ")[0]
+    steps = re.findall(r"\n    (.+)", section)
     try:
         project.run("manage.py", "devdb", "up")
         subprocess.run(
