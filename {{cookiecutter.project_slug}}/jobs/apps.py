@@ -1,6 +1,8 @@
+import atexit
 from typing import Any, NoReturn
 
 from django.apps import AppConfig
+from django.db import connection
 from procrastinate import App
 
 
@@ -8,8 +10,11 @@ class JobsConfig(AppConfig):
     name = "jobs"
 
     def ready(self) -> None:
-        """Register the checks."""
+        """Register the checks, and let processes end at once."""
         from . import checks  # noqa: F401
+
+        # Python 3.13 waits at exit for the threads of a pool that nobody closed.
+        atexit.register(connection.close_pool)
 
 
 def forbid_worker(app: App) -> None:
