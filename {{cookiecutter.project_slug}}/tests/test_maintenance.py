@@ -86,7 +86,7 @@ def test_the_job_of_a_worker_whose_row_is_gone_waits_again(run: Run) -> None:
 
 
 def test_the_job_of_a_worker_that_lives_is_left_alone(run: Run) -> None:
-    running = run(silent=29)
+    running = run(silent=20)
     maintenance.rescue_stalled_jobs(0)
     running.refresh_from_db()
     assert (running.status, running.attempts) == ("doing", 0)
