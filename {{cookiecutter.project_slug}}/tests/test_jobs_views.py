@@ -104,7 +104,7 @@ def test_workers_are_well_with_a_heartbeat_of_the_last_20_seconds(
 ) -> None:
     age(10)
     assert health(client, "workers") == (200, "ok")
-    age(10)
+    age(15)
     assert health(client, "workers") == (503, "unavailable")
 
 
@@ -116,7 +116,7 @@ def test_workers_are_not_well_while_a_job_waits_too_long(
     ship.defer()
     age(30, "procrastinate_events")
     assert health(client, "workers") == (200, "ok")
-    age(30, "procrastinate_events")
+    age(40, "procrastinate_events")
     assert health(client, "workers") == (503, "unavailable")
 
 
@@ -127,7 +127,7 @@ def test_a_retried_job_waits_since_it_was_due(ship: Job[Any]) -> None:
     QueuedJob.objects.filter(pk=pk).update(scheduled_at=due)
     (queue,) = [queue for queue in stats.now().queues if queue.name == "ships"]
     assert queue.waiting == 1
-    assert 5 <= queue.wait < 100
+    assert 4 < queue.wait < 100
 
 
 def test_a_declared_queue_is_there_when_it_is_empty(ship: Job[Any]) -> None:
