@@ -43,7 +43,7 @@ RELEASE = """
 UPDATE procrastinate_jobs SET worker_id = NULL
 WHERE worker_id IN (SELECT id FROM procrastinate_workers)
     AND status NOT IN ('todo', 'doing')
-    AND id < (SELECT max(id) FROM procrastinate_jobs) - 10000
+    AND id < (SELECT max(id) FROM procrastinate_jobs) - 1000
 """
 
 
