@@ -21,7 +21,11 @@ from typing import Any
 
 # What views and services do with the declared jobs.
 CALLS: dict[str, dict[str, dict[str, Any]]] = {
-    "myapp.tasks": {"import_contacts": {"import_id": 1}, "send_summary": {"import_id": 1}},
+    "myapp.tasks": {
+        "import_contacts": {"import_id": 1},
+        "send_summary": {"import_id": 1},
+        "remove_old_imports": {"timestamp": 0},
+    },
     "shop.tasks": {
         "ship": {"order_id": 1},
         "restock": {"sku": "a", "number": 2},

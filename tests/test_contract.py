@@ -104,6 +104,7 @@ BRIDGE, BODIES = SHOP["shop/tasks.py"], SHOP["tasks/shop.py"]
 # has any more fail. A name that changes leaves the former one behind in `aliases`.
 SURVIVORS = [
     ("myapp/tasks.py", "import_contacts: job name", "add"),
+    ("myapp/tasks.py", "remove_old_imports: job name", "add"),
     ("myapp/tasks.py", "send_summary: job name", "add"),
     ("shop/tasks.py", "count_stock: job aliases", "change to ('shop.older_count',)"),
     ("shop/tasks.py", "count_stock: job aliases", "drop"),
@@ -220,13 +221,6 @@ EDITS = {
         {"tasks/app.py": ""},
         "(jobs.E009) tasks.app cannot be imported: ImportError: the worker's app has this name",
     ),
-    "W001": (
-        {
-            "tasks/maintenance.py": "",
-            "tasks/shop.py": re.sub("@app.periodic.*\n|@app.task.*\nasync.*\n.*\n", "", BODIES),
-        },
-        "tasks: (jobs.W001) The worker has no periodic task.",
-    ),
     "W002": (
         {"Procfile": "worker: procrastinate --app=tasks.app worker -q default\n"},
         "tasks/shop.py:11: (jobs.W002) No worker of the Procfile serves 'mail', shop.send's queue.",
@@ -310,6 +304,15 @@ def test_check_says_what_is_wrong_and_where(with_shop: Project) -> None:
         said = [message for message in messages if f"(jobs.{name[:4]})" in message]
         assert expected in "\n".join(said), (name, messages)
         assert all("HINT: " in message for message in messages)
+
+
+def test_a_worker_without_periodic_tasks_is_warned_about(with_shop: Project) -> None:
+    edit = {
+        f"tasks/{path.name}": re.sub("(?m)^@app.periodic.*\n", "", path.read_text())
+        for path in (with_shop.path / "tasks").glob("*.py")
+    }
+    (messages,) = mutate(with_shop, edits=[edit])
+    assert "tasks: (jobs.W001) The worker has no periodic task." in "\n".join(messages)
 
 
 def test_queues_are_served_by_a_worker_of_the_procfile(with_shop: Project) -> None:
