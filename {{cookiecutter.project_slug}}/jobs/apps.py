@@ -14,7 +14,7 @@ class JobsConfig(AppConfig):
         from . import checks  # noqa: F401
 
         # Python 3.13 waits at exit for the threads of a pool that nobody closed.
-        atexit.register(connection.close_pool)
+        atexit.register(connection.close_pool)  # type: ignore[attr-defined]
 
 
 def forbid_worker(app: App) -> None:
