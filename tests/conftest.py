@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -277,7 +277,7 @@ def system_postgres(tmp_path: Path) -> Iterator[str]:
     if not programs:
         pytest.skip("the system has no PostgreSQL in /usr/lib/postgresql")
     # PostgreSQL does not run as root.
-    user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+    user: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     if user:
         shutil.chown(folder, **user)
