@@ -110,7 +110,7 @@ class Database:
         """Return the rows of a query, in which ``app_`` begins the names of the app's tables."""
         statement = re.sub(r"\bapp_", f"{self.app}_", statement)
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
-            return connection.execute(statement, arguments).fetchall()  # type: ignore[call-overload,no-any-return]
+            return connection.execute(statement, arguments).fetchall()
 
     def execute(self, statement: str) -> None:
         """Run a statement that returns no rows."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
 import pytest
@@ -277,7 +277,7 @@ def system_postgres(tmp_path: Path) -> Iterator[str]:
     if not programs:
         pytest.skip("the system has no PostgreSQL in /usr/lib/postgresql")
     # PostgreSQL does not run as root.
-    user = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
+    user: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
     if user:
         shutil.chown(folder, **user)
@@ -295,12 +295,22 @@ def system_postgres(tmp_path: Path) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+REMOVE_SERVER = """
+import pathlib, shutil
+from devdb.server import Server
+server = Server(pathlib.Path.cwd())
+server.stop()
+for folder in (server.home, server.sockets):
+    shutil.rmtree(folder, ignore_errors=True)
+"""
+
+
 def stop(project: Project) -> None:
-    """Kill what runs in the project's folder and stop its database server."""
+    """Kill what runs in the project's folder, and remove its database server."""
     # honcho gives each process a session of its own: killing the group would not reach them.
     while processes := project.processes():
         for process in processes:
             process.kill()
         psutil.wait_procs(processes)
     if (project.path / ".venv").exists():
-        project.run("manage.py", "devdb", "stop")
+        project.run("python", "-c", REMOVE_SERVER)

