@@ -83,7 +83,7 @@ class TaskFilter(admin.SimpleListFilter):
 
     title = parameter_name = "task"
 
-    def lookups(self, *args: Any) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Return the names to choose from."""
         return [(name, name) for name in sorted(bridge.declared)]
 
@@ -156,12 +156,14 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
     search_fields = ["=id"]
     inlines = [FailureInline, EventInline]
 
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+    def get_actions(
+        self, request: HttpRequest, action_location: Any = None
+    ) -> dict[str, Any]:
         """Return the actions that the user has the permission for."""
         return {
             name: (partial(act, name), name, ACTIONS[name][0])
             for name in ACTIONS
-            if request.user.has_perm(f"jobs.{name}")
+            if request.user.has_perm(f"jobs.{name}")  # pyright: ignore[reportAttributeAccessIssue]
         }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[QueuedJob]:

@@ -8,7 +8,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 class QueuedJob(ProcrastinateJob):
     """A job in the queue's own table, with a permission for each of the admin's actions."""
 
-    class Meta:
+    class Meta:  # pyright: ignore[reportIncompatibleVariableOverride]
         proxy = True
         verbose_name = "job"
         default_permissions = ("view",)
@@ -36,6 +36,9 @@ class JobFailure(models.Model):
     host = models.CharField(max_length=255)
     duration = models.FloatField("seconds", null=True)
     at = models.DateTimeField(default=timezone.now, db_index=True)
+
+    # What Django adds, for type checkers that do not know Django.
+    job_id: int
 
     class Meta:
         default_permissions = ("view",)

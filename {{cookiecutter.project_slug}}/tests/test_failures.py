@@ -86,11 +86,11 @@ def test_a_record_that_cannot_be_kept_changes_nothing(
 
 
 def test_values_of_rows_are_not_kept(user: User) -> None:
+    error = RuntimeError("No user")
     try:
         with transaction.atomic():
             User.objects.create_user(user.username)
     except IntegrityError as caught:
-        error = RuntimeError("No user")
         error.__cause__ = caught
     for kept in (describe(error), describe(caught_cause(error))):
         text = "".join(kept.values())

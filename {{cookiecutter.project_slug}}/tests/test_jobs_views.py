@@ -24,7 +24,7 @@ Migration = MigrationRecorder.Migration
 
 
 @pytest.fixture
-def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[Any]:
+def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[...]:
     """A job in a queue of its own."""
     monkeypatch.setattr(bridge, "declared", dict(bridge.declared))
 
@@ -109,7 +109,7 @@ def test_workers_are_well_with_a_heartbeat_of_the_last_20_seconds(
 
 
 def test_workers_are_not_well_while_a_job_waits_too_long(
-    client: Client, worker: None, ship: Job[Any], settings: Settings
+    client: Client, worker: None, ship: Job[...], settings: Settings
 ) -> None:
     settings.JOBS_MAX_WAIT = {"default": 10, "ships": 60}
     ship.configure(schedule_in=timedelta(days=1)).defer()
@@ -120,7 +120,7 @@ def test_workers_are_not_well_while_a_job_waits_too_long(
     assert health(client, "workers") == (503, "unavailable")
 
 
-def test_a_retried_job_waits_since_it_was_due(ship: Job[Any]) -> None:
+def test_a_retried_job_waits_since_it_was_due(ship: Job[...]) -> None:
     pk = ship.defer()
     age(1_000)
     due = timezone.now() - timedelta(seconds=5)
@@ -130,12 +130,12 @@ def test_a_retried_job_waits_since_it_was_due(ship: Job[Any]) -> None:
     assert 4 < queue.wait < 100
 
 
-def test_a_declared_queue_is_there_when_it_is_empty(ship: Job[Any]) -> None:
+def test_a_declared_queue_is_there_when_it_is_empty(ship: Job[...]) -> None:
     assert stats.Queue("ships") in stats.now().queues
 
 
 def test_the_read_model_asks_four_questions(
-    ship: Job[Any], django_assert_num_queries: DjangoAssertNumQueries
+    ship: Job[...], django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     for name in "abc":
         ship.configure(queue=name).defer()
@@ -160,7 +160,7 @@ def test_metrics_need_the_token(client: Client, settings: Settings, given: str) 
 
 
 def test_metrics_say_what_the_read_model_says(
-    client: Client, settings: Settings, worker: None, ship: Job[Any]
+    client: Client, settings: Settings, worker: None, ship: Job[...]
 ) -> None:
     settings.METRICS_TOKEN = "secret"
     ship.defer()
@@ -179,7 +179,7 @@ def test_metrics_say_what_the_read_model_says(
 
 
 def test_the_page_shows_now_and_the_last_day(
-    admin_client: Client, worker: None, ship: Job[Any]
+    admin_client: Client, worker: None, ship: Job[...]
 ) -> None:
     limit = settings.JOBS_MAX_WAIT["default"]
     for minutes, wait in ((5, 0), (95, limit + 1), (25 * 60, 0)):
@@ -195,7 +195,7 @@ def test_the_page_shows_now_and_the_last_day(
     assert "style=" not in page
 
 
-def test_the_page_tells_what_is_wrong(admin_client: Client, ship: Job[Any]) -> None:
+def test_the_page_tells_what_is_wrong(admin_client: Client, ship: Job[...]) -> None:
     ship.defer()
     age(3_600)
     page = admin_client.get("/jobs/").content.decode()
@@ -205,7 +205,7 @@ def test_the_page_tells_what_is_wrong(admin_client: Client, ship: Job[Any]) -> N
 
 def test_the_page_asks_as_much_for_many_queues_as_for_one(
     admin_client: Client,
-    ship: Job[Any],
+    ship: Job[...],
     django_assert_num_queries: DjangoAssertNumQueries,
 ) -> None:
     for name in "abcdef":

@@ -1,5 +1,8 @@
 """Rescue, pruning and samples, without a worker process."""
 
+# pyright: reportAttributeAccessIssue=false
+# It does not know the fields that Django adds.
+
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,7 +23,7 @@ Run = Callable[..., QueuedJob]
 
 
 @pytest.fixture
-def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[Any]:
+def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[...]:
     """A job that may run twice, known to the worker until the test ends."""
     monkeypatch.setattr(bridge, "declared", dict(bridge.declared))
     monkeypatch.setattr(app, "tasks", dict(app.tasks))
@@ -44,7 +47,7 @@ def execute(sql: str, *parameters: Any) -> Any:
 
 
 @pytest.fixture
-def run(ship: Job[Any]) -> Run:
+def run(ship: Job[...]) -> Run:
     """Let a worker take a job; it was last heard of some seconds ago."""
 
     def run(silent: float = 0, **columns: object) -> QueuedJob:
@@ -171,7 +174,7 @@ def finish(job: QueuedJob, age: timedelta, status: str = "succeeded") -> QueuedJ
 
 
 def test_jobs_that_ended_long_ago_go_with_events_and_failures(
-    run: Run, ship: Job[Any]
+    run: Run, ship: Job[...]
 ) -> None:
     long_ago = settings.JOBS_KEPT + timedelta(hours=1)
     gone = [finish(run(), long_ago), finish(run(), long_ago, "failed")]
@@ -197,7 +200,7 @@ def test_jobs_that_ended_long_ago_go_with_events_and_failures(
     )
 
 
-def test_pruning_goes_on_after_a_batch_with_nothing_to_delete(ship: Job[Any]) -> None:
+def test_pruning_goes_on_after_a_batch_with_nothing_to_delete(ship: Job[...]) -> None:
     ship.batch_defer(ship.call(order_id=n) for n in range(2_500))
     execute("UPDATE procrastinate_events SET at = at - interval '30 days'")
     # The first 1,200 still wait.
@@ -211,7 +214,7 @@ def test_pruning_goes_on_after_a_batch_with_nothing_to_delete(ship: Job[Any]) ->
 
 
 def test_a_sample_is_stored_once_a_minute_and_queue(
-    ship: Job[Any], monkeypatch: pytest.MonkeyPatch
+    ship: Job[...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ship.configure(queue="mail").defer(order_id=1)
     minute = timezone.now()
@@ -226,7 +229,7 @@ def test_a_sample_is_stored_once_a_minute_and_queue(
 
 
 def test_what_is_wrong_is_logged_as_an_error(
-    run: Run, ship: Job[Any], caplog: pytest.LogCaptureFixture
+    run: Run, ship: Job[...], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("ERROR")
     run(silent=0)

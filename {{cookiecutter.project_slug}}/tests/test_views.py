@@ -179,7 +179,7 @@ def test_rejected_rows_are_downloaded(ann: Client, csv_file: CsvFile) -> None:
     assert url in ann.get(INDEX).content.decode()
     response = ann.get(url)
     assert response.headers["Content-Disposition"].endswith('.csv"')
-    assert b"2,email: Enter a valid email address.,bad" in response.getvalue()
+    assert b"2,email: Enter a valid email address.,bad" in b"".join(response)
 
 
 def test_contacts_are_listed_page_by_page(

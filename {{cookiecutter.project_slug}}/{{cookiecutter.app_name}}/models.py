@@ -1,4 +1,5 @@
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.contrib.postgres.indexes import OpClass
@@ -6,6 +7,9 @@ from django.db import models
 from django.db.models.functions import Upper
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
+
+if TYPE_CHECKING:
+    from django.db.models.fields.related_descriptors import RelatedManager
 
 
 def prefix_index(field: str) -> models.Index:
@@ -78,6 +82,11 @@ class ContactImport(models.Model):
     )
     finished_at = models.DateTimeField(null=True, blank=True)
     summary_sent_at = models.DateTimeField(null=True, blank=True)
+
+    # What Django adds, for type checkers that do not know Django.
+    job_id: int | None
+    pieces: "RelatedManager[ImportPiece]"
+    rejected_rows: "RelatedManager[RejectedRow]"
 
     class Meta:
         indexes = [
@@ -164,6 +173,8 @@ class ImportPiece(models.Model):
     number = models.PositiveIntegerField()
     # Bytes, because PostgreSQL's texts hold no NUL characters.
     content = models.BinaryField()
+
+    contact_import_id: int
 
     class Meta:
         constraints = [

@@ -21,7 +21,7 @@ SHOWN = 20
 class UserRequest(HttpRequest):
     """A request that has passed the LoginRequiredMiddleware."""
 
-    user: User
+    user: User  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
 @require_http_methods(["GET", "POST"])

@@ -44,7 +44,7 @@ def validate_hosts(hosts: list[str]) -> None:
 
 def validate_database(url: str) -> None:
     try:
-        engine = dj_database_url.parse(url)["ENGINE"]
+        engine = dj_database_url.parse(url).get("ENGINE")
     except ValueError:
         engine = ""
     if engine != "django.db.backends.postgresql":
@@ -312,7 +312,7 @@ LOGGING = {
 # Errors
 
 if SENTRY_DSN:
-    import sentry_sdk
+    import sentry_sdk  # pyright: ignore[reportMissingImports]
 
     # Local variables are jobs' arguments, among others.
     sentry_sdk.init(SENTRY_DSN, include_local_variables=False)

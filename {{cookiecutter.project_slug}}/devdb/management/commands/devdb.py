@@ -80,8 +80,9 @@ With DATABASE_URL set, "up" migrates that database and the others refuse."""
                     call_command("migrate", interactive=False, verbosity=verbosity)
         if self.embedded:
             users = get_user_model()._default_manager
+            name = users.model.USERNAME_FIELD  # pyright: ignore[reportArgumentType]
             users.get_or_create(
-                **{users.model.USERNAME_FIELD: DEVELOPER},
+                **{name: DEVELOPER},  # pyright: ignore[reportCallIssue]
                 defaults={
                     "email": f"{DEVELOPER}@example.com",
                     "password": make_password(None),

@@ -8,7 +8,7 @@ from jobs import stats
 class Command(BaseCommand):
     """End with status 1 if no worker is alive."""
 
-    help = __doc__
+    help = "End with status 1 if no worker is alive."
 
     def handle(self, **options: object) -> None:
         """Ask the database for a heartbeat of the last 20 seconds.
