@@ -166,8 +166,8 @@ call_command("startapp", "shop")
 
 def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Project) -> None:
     settings, urls = fresh.path / SETTINGS, fresh.path / URLS
-    # Last in its list, as the mark was.
-    ends = {settings: "]\nif DEBUG:", urls: "]\n\nif settings.DEVDB:"}
+    # What follows the mark.
+    ends = {settings: "]\nif DEBUG:", urls: "    # The first page, as"}
     for path, end in ends.items():
         path.write_text(path.read_text().replace(MARK + end, end))
     before = {path: path.read_text() for path in ends}
