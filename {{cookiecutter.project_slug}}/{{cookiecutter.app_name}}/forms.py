@@ -14,7 +14,7 @@ class ImportForm(forms.Form):
 
     file = forms.FileField(
         label="CSV file",
-        help_text="Drop it here. Its header line names email, name, company and phone.",
+        help_text="Drop it here. Its first line names email, and name, company or phone.",
         widget=forms.FileInput(attrs={"accept": ".csv,text/csv"}),
         max_length=255,
     )
