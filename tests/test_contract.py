@@ -280,7 +280,7 @@ def mutate(project: Project, *arguments: str, edits: object = None) -> Any:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_every_field_of_every_declaration_is_guarded(own: Project, step: int) -> None:
     files = ["myapp/tasks.py", "shop/tasks.py", "tasks/myapp.py", "tasks/shop.py"]
     survivors = []

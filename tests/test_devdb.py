@@ -310,7 +310,7 @@ def shared(makes: Callable[..., Project], account: str | None) -> Project:
 
 
 needs_root = pytest.mark.skipif(not ROOT, reason="needs root")
-slow = pytest.mark.slow
+slow = pytest.mark.exhaustive
 
 
 # The ordinary course

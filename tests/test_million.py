@@ -16,7 +16,7 @@ def peak(*processes: psutil.Process) -> int:
     return max(map(int, found)) // 1024
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are read from /proc")
 def test_a_million_rows_take_the_memory_of_ten_thousand(

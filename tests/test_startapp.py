@@ -87,7 +87,7 @@ def run_gate(project: Project, *tests: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[2:])]
+    "name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.exhaustive) for name in NAMES[2:])]
 )
 def test_a_started_app_is_green_and_a_worker_runs_its_job(growing: Project, name: str) -> None:
     before = tree(growing)
@@ -109,7 +109,7 @@ def test_a_started_app_is_green_and_a_worker_runs_its_job(growing: Project, name
     assert shell(growing, WAITING.format(name)).startswith("0\n")
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_all_of_a_projects_tests_pass_in_two_processes(growing: Project) -> None:
     assert "passed" in growing.run("pytest", "-n", "2").stdout
 
