@@ -93,16 +93,17 @@ def test_the_worker_starts_again_when_it_must(site: Project, start: Start, brows
     (first,) = workers(site)
     task = site.path / "tasks" / "maintenance.py"
     before = task.read_text()
-    task.write_text(f"{before}# changed\n")
-    running.wait_for("The code changed")
-    wait_until(lambda: [one for one in workers(site) if one != first], what="a new worker")
-    assert not first.is_running()
-    # The web starts again too: its checks read the tasks.
-    wait_until(lambda: running.output.count("Quit the server") == 2, what="a new web")
-
-    task.write_text(before)
+    try:
+        task.write_text(f"{before}# changed\n")
+        running.wait_for("The code changed")
+        wait_until(lambda: [one for one in workers(site) if one != first], what="a new worker")
+        assert not first.is_running()
+    finally:
+        task.write_text(before)
     wait_until(lambda: running.output.count("The code changed") == 2)
-    wait_until(lambda: running.output.count("Quit the server") == 3, what="a third web")
+    # The web starts again too, as its checks read the tasks. It looks once a second, so it can miss
+    # a change that comes within a second of its own start; it sees one of the two.
+    wait_until(lambda: running.output.count("Quit the server") >= 2, what="a new web")
 
     # The database goes away and comes back.
     site.run("manage.py", "devdb", "stop")
