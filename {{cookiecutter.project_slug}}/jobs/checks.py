@@ -8,7 +8,8 @@ import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from copy import copy
 from importlib import import_module
 from inspect import Parameter, signature, unwrap
@@ -18,11 +19,13 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import ProgrammingError
 from django.utils.module_loading import module_has_submodule
 from procrastinate import App
 from procrastinate.tasks import Task
 
 from .bridge import Job, declared, faults
+from .models import QueuedJob
 
 HINTS = {
     "E001": "Write its body in tasks/, under @bridge.NAME.task(app).",
@@ -36,12 +39,19 @@ HINTS = {
     "E009": "The whole traceback: python -c 'import tasks.NAME'",
     "W001": "Keep tasks/maintenance.py: it makes workers notice a lost database.",
     "W002": "Add the queue to a worker's --queues.",
+    "W003": "Give the name to the aliases of the job that took its place.",
 }
 
 
 @register("jobs")
-def check_jobs(**options: Any) -> list[CheckMessage]:
-    """Return where the apps' bridges and the worker's tasks disagree."""
+def check_jobs(
+    databases: Collection[str] | None = None, **options: Any
+) -> list[CheckMessage]:
+    """Return where the apps' bridges and the worker's tasks disagree.
+
+    Args:
+        databases: If given, as by `migrate`, the jobs that wait are checked as well.
+    """
     if errors := list(_check_imports("tasks")):
         return errors
     app: App = import_module("tasks").app
@@ -52,7 +62,8 @@ def check_jobs(**options: Any) -> list[CheckMessage]:
     )
     if errors := list(_check_imports(*app.import_paths, *bridges)):
         return errors
-    return [*_check_declared(app), *_check_tasks(app), *_check_periodic(app)]
+    found = [*_check_declared(app), *_check_tasks(app), *_check_periodic(app)]
+    return found + list(_check_waiting(app)) if databases else found
 
 
 def _check_imports(*names: str) -> Iterator[CheckMessage]:
@@ -135,6 +146,14 @@ def _check_periodic(app: App) -> Iterator[CheckMessage]:
         except (TypeError, ValueError) as error:
             text = f"{task.name} cannot run at {periodic.cron!r}: {error}."
             yield _message("E007", text, _place(task))
+
+
+def _check_waiting(app: App) -> Iterator[CheckMessage]:
+    waiting = QueuedJob.objects.filter(status="todo").exclude(task_name__in=app.tasks)
+    # Before the first migration there is no table, and nothing waits.
+    with suppress(ProgrammingError):
+        for name in waiting.values_list("task_name", flat=True).distinct():
+            yield _message("W003", f"Jobs wait as {name}, which is no task.", "tasks")
 
 
 def _message(number: str, text: str, place: str) -> CheckMessage:

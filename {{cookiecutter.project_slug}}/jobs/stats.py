@@ -104,13 +104,19 @@ def now() -> Stats:
         cursor.execute(QUEUES)
         busy = {row[0]: Queue(*row) for row in cursor.fetchall()}
     names = busy.keys() | {job.queue for job in bridge.declared.values()}
-    alive = Now() - timedelta(seconds=20)
     return Stats(
         queues=[busy.get(name, Queue(name)) for name in sorted(names)],
-        workers=ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive).count(),
+        workers=workers_alive(),
         stalled=stalled().count(),
         failures=JobFailure.objects.filter(at__gt=timezone.now() - HOUR).count(),
     )
+
+
+def workers_alive() -> int:
+    """Return how many workers live: they give a sign of life every 10 seconds."""
+    # Without two of them, a worker is dead.
+    alive = Now() - timedelta(seconds=20)
+    return ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive).count()
 
 
 def stalled() -> QuerySet[QueuedJob]:

@@ -10,10 +10,10 @@ from typing import BinaryIO
 from django.core.mail import send_mail
 from django.db import IntegrityError, reset_queries, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from procrastinate.contrib.django import app as queue
-from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateWorker
+from procrastinate.contrib.django.models import ProcrastinateEvent
 
 from users.models import User
 
@@ -29,9 +29,6 @@ TEXT_AGE = timedelta(days=7)
 """How long the text of an import that stopped is kept, so that it can go on."""
 IMPORT_AGE = timedelta(days=30)
 """How long an import is kept when it is over."""
-
-HEARTBEAT_AGE = timedelta(seconds=20)
-"""Workers give a sign of life every 10 seconds: without two of them, one is dead."""
 
 
 class AlreadyImporting(Exception):
@@ -228,13 +225,6 @@ def rejected_csv(*, import_id: int) -> Iterator[str]:
     """Yield the lines of a CSV file of an import's rejected rows."""
     yield from contacts_csv.write_rows([("line", "reason", "row")])
     yield from contacts_csv.write_rows(_rejected_rows(import_id))
-
-
-def worker_is_alive() -> bool:
-    """Tell if any worker has lately given a sign of life."""
-    return ProcrastinateWorker.objects.filter(
-        last_heartbeat__gt=Now() - HEARTBEAT_AGE
-    ).exists()
 
 
 def job_life(*, job_id: int | None) -> Sequence[ProcrastinateEvent]:

@@ -7,6 +7,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
+from jobs import stats
 from users.models import User
 
 from . import services
@@ -138,7 +139,7 @@ def _imports(user: User) -> dict[str, Any]:
         "imports": shown,
         "active": bool(active),
         "pause": "3s" if waits else "500ms",
-        "alone": bool(active) and not services.worker_is_alive(),
+        "alone": bool(active) and not stats.workers_alive(),
     }
     if settings.DEBUG and shown:
         latest = shown[0]
