@@ -1,11 +1,13 @@
 """The chapter on jobs in the rendered README, followed to the letter."""
 
+import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Project, render
+from conftest import Project, find_uv, render
 
 
 def chapter(project: Project, heading: str) -> str:
@@ -76,3 +78,25 @@ def test_the_chapter_on_jobs(copy: Project) -> None:
     done = copy.run("procrastinate", "--app=tasks.app", "worker", "--one-shot", PYTHONPATH=".")
     assert f"Starting job {copy.app}.greet[" in done.stdout
     assert "Contact matching query does not exist" in done.stdout
+
+    # Removed on both sides, and nothing is left of it.
+    declaration.write_text(declaration.read_text().replace(f"\n\n{renamed}", ""))
+    body = next(block for step, file, block in steps if file.startswith("tasks/"))
+    tasks.write_text(
+        re.sub(r"\n\n" + re.escape(body).replace("greet", r"\w+"), "", tasks.read_text())
+    )
+    assert "welcome" not in declaration.read_text() + tasks.read_text()
+    copy.run("manage.py", "check", "--database=default", "--fail-level", "WARNING")
+
+
+@pytest.mark.timeout(300)
+def test_the_chapter_on_a_new_app(copy: Project) -> None:
+    copy.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
+    text, _ = chapter(copy, "Add an app").split("\n### ", 1)
+    start, use = re.findall("^    (uv run .+)$", text, re.MULTILINE)
+    copy.run("manage.py", "devdb", "up")
+    subprocess.run(start, shell=True, cwd=copy.path, env=copy.env, check=True)
+    copy.run("manage.py", "migrate")
+    subprocess.run(use, shell=True, cwd=copy.path, env=copy.env, check=True)
+    done = copy.run("procrastinate", "--app=tasks.app", "worker", "--one-shot", PYTHONPATH=".")
+    assert re.search(r"Job shop\.\w+\[\d+\] ended with status: Success", done.stdout)
