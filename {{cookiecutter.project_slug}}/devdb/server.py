@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -39,9 +40,14 @@ def address(project: Path) -> str:
         A URL that libpq, psycopg and dj-database-url understand.
 
     Raises:
-        DevDBError: On Windows, which has no embedded PostgreSQL.
+        SystemExit: On Windows, which has no embedded PostgreSQL; a sentence is printed.
     """
-    return Server(project).url
+    try:
+        return Server(project).url
+    except DevDBError as error:
+        # Settings ask, where an exception's traceback would hide the sentence.
+        print(error, file=sys.stderr)
+        sys.exit(3)
 
 
 def start(project: Path) -> None:

@@ -53,13 +53,14 @@ With DATABASE_URL set, "up" migrates that database and the others refuse."""
     def handle(self, *args: str, action: str, **options: Any) -> None:
         """Run one action; every failure is one sentence."""
         self.embedded: bool = settings.DEVDB
-        self.server = Server(settings.BASE_DIR)
         if args and action != "psql":
             raise CommandError(f"{action} takes no further arguments.")
         if action != "up" and not self.embedded:
             raise CommandError(
                 f"DATABASE_URL is set: {action} is for the embedded database only."
             )
+        if self.embedded:
+            self.server = Server(settings.BASE_DIR)
         try:
             getattr(self, action)(*args, **options)
         except DevDBError as error:
