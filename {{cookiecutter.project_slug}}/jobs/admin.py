@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import QuerySet, TextField
+from django.db.models import F, QuerySet, TextField
 from django.db.models.functions import Cast, Left
 from django.http import HttpRequest
 from django.utils import timezone
@@ -94,8 +94,10 @@ class TaskFilter(admin.SimpleListFilter):
 
 def run_again(job: QueuedJob) -> None:
     """Put a failed job back into its queue."""
-    # Upstream leaves it on jobs that failed while they were asked to stop.
-    QueuedJob.objects.filter(pk=job.pk).update(abort_requested=False)
+    # Upstream counts the failed attempt once more, and leaves the request to stop on.
+    QueuedJob.objects.filter(pk=job.pk).update(
+        abort_requested=False, attempts=F("attempts") - 1
+    )
     app.job_manager.retry_job_by_id(job.pk, timezone.now())
 
 

@@ -100,14 +100,14 @@ def test_an_action_changes_only_jobs_of_its_status_and_is_logged(
     assert entry.object_id in {str(job.pk) for job in jobs.values()}
 
 
-def test_a_job_that_failed_while_it_was_asked_to_stop_runs_again(
+def test_a_job_that_runs_again_keeps_its_attempts_and_no_request_to_stop(
     client: Client, staff: User
 ) -> None:
     allow(staff, "retry_job")
-    job = make("failed", abort_requested=True)
+    job = make("failed", abort_requested=True, attempts=2)
     act(client, "retry_job", job)
     job.refresh_from_db()
-    assert (job.status, job.abort_requested) == ("todo", False)
+    assert (job.status, job.abort_requested, job.attempts) == ("todo", False, 2)
 
 
 def test_a_retry_that_collides_with_a_job_that_waits_says_so(
