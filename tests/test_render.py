@@ -1,5 +1,6 @@
 """What comes out of the template: which files, for which answers, and how clean they are."""
 
+import ast
 import html
 import json
 import re
@@ -232,6 +233,22 @@ def test_the_default_answers_render_exactly_these_paths(
     lines = sum(len(text(path).splitlines()) for path in python)
     with capsys.disabled():
         print(f"\nrendered: {len(rendered)} files, {len(python)} of Python with {lines} lines")
+
+
+def test_a_reader_can_take_in_all_that_keeps_the_queue(project: Project) -> None:
+    folders = (project.path / "jobs", project.path / "jobs" / "management" / "commands")
+    modules = [path for folder in folders for path in folder.glob("*.py") if text(path)]
+    modules.append(project.path / "tasks" / "maintenance.py")
+    statements = [
+        node
+        for path in modules
+        for node in ast.walk(ast.parse(text(path)))
+        if isinstance(node, ast.stmt) and not isinstance(node, ast.Import | ast.ImportFrom)
+        # A docstring is no code.
+        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    ]
+    assert len(statements) < 600
+    assert len(modules) <= 14
 
 
 @pytest.mark.parametrize("name", AWKWARD_PROJECT_NAMES)
