@@ -307,6 +307,12 @@ def test_wrong_variables_are_told_everywhere(installed: Project, command: tuple[
     check_refusal(installed, command, "SECRET_KEY", "short")
 
 
+def test_ctrl_c_ends_a_command_without_a_traceback(installed: Project) -> None:
+    done = installed.run("manage.py", "shell", "-c", "raise KeyboardInterrupt", check=False)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stdout
+
+
 def check_refusal(project: Project, command: tuple[str, ...], variable: str, value: str) -> None:
     """See a command end with one sentence that names a wrong variable."""
     wrong = VARIABLES | {"DEBUG": "off", "PYTHONPATH": ".", variable: value}

@@ -10,4 +10,7 @@ SETTINGS = "{{ cookiecutter.project_slug }}.settings"
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", SETTINGS)
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except KeyboardInterrupt:
+        sys.exit(130)
