@@ -289,9 +289,21 @@ def test_the_questions_are_human_and_the_answers_start_a_project(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     for question in ("name, as people read it", "folder and Python package", "first Django app"):
         assert question in done.stdout
-    assert "cd grosse_sohne\n    uv run honcho start web worker\n" in done.stdout
+    assert f"cd {tmp_path}/grosse_sohne\n    uv run honcho start web worker\n" in done.stdout
     assert "http://127.0.0.1:8000" in done.stdout
     assert sorted(files(tmp_path / "grosse_sohne")) == named("grosse_sohne", "shop")
+
+
+def test_the_line_to_type_next_is_short_where_the_project_is_below(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"],
+        check=True,
+        cwd=tmp_path,
+        env=clean_environment() | {"PWD": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert "    cd my_project\n" in done.stdout
 
 
 def refused(name: str) -> bool:
