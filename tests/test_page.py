@@ -119,7 +119,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
     with held_up(database, 60_000, "reader"):
         upload(page, tmp_path / "newsletter.csv", content)
         expect(page.get_by_text("Importing", exact=True)).to_be_visible()
-        wait_until(database.is_blocked)
+        wait_until(database.blocked)
         bar = page.get_by_role("progressbar")
         expect(bar).to_have_attribute("value", "59", timeout=10_000)
         expect(page.get_by_text("a second · done")).to_be_visible()
@@ -167,7 +167,7 @@ def test_a_cancelled_import_stops_and_goes_on_when_asked(
     database = database_of(site)
     with held_up(database, 60_000):
         upload(page, tmp_path / "long.csv", make_contacts_file(100_000).content)
-        wait_until(database.is_blocked)
+        wait_until(database.blocked)
         page.get_by_role("button", name="Cancel long.csv").click()
         expect(page.get_by_text("Stopping", exact=True)).to_be_visible()
     expect(page.get_by_text("Cancelled", exact=True)).to_be_visible(timeout=5_000)
@@ -241,7 +241,7 @@ def test_the_page_says_when_no_worker_is_running(
     database = database_of(site)
     with held_up(database, 60_000):
         upload(page, tmp_path / "long.csv", make_contacts_file(100_000).content)
-        wait_until(database.is_blocked)
+        wait_until(database.blocked)
         expect(page.get_by_text("No worker is running")).to_have_count(0)
         for process in workers(site):
             process.kill()
