@@ -174,7 +174,7 @@ def test_the_site_survives_its_database(production: Production, outage: str) -> 
 
 
 @pytest.mark.timeout(300)
-def test_probes_and_prometheus_are_answered(production: Production) -> None:
+def test_probes_are_answered(production: Production) -> None:
     url = production.web()
     assert status(f"{url}/health/workers") == 503
     assert (
@@ -186,9 +186,26 @@ def test_probes_and_prometheus_are_answered(production: Production) -> None:
     production.worker()
     assert status(f"{url}/health/workers") == 200
     assert "Workers: 1" in production.manage("check_workers")
-    https = {"Host": "www.example.com"}
-    # The page redirects to HTTPS, where the proxy would add the header.
-    assert status(f"{url}/metrics", **https) == 301
+
+
+def test_prometheus_is_answered_if_it_knows_the_token(production: Production) -> None:
+    def metrics(token: str, **headers: str) -> httpx.Response:
+        headers |= {"Host": "www.example.com", "Authorization": f"Bearer {token}"}
+        return httpx.get(f"{url}/metrics", headers=headers)
+
+    https = {"X-Forwarded-Proto": "https"}
+    production.variables["TRUSTED_PROXY"] = "on"
+    production.worker()
+    url = production.web()
+    assert metrics(TOKEN).status_code == 301
+    assert metrics("another", **https).status_code == 401
+    answer = metrics(TOKEN, **https)
+    assert answer.status_code == 200
+    assert "\njobs_workers 1.0\n" in answer.text
+
+    production.variables["METRICS_TOKEN"] = ""
+    url = production.web()
+    assert metrics(TOKEN, **https).status_code == 404
 
 
 @pytest.mark.timeout(300)
