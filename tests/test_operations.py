@@ -204,6 +204,8 @@ def test_prometheus_is_answered_if_it_knows_the_token(production: Production) ->
     assert "\njobs_workers 1.0\n" in answer.text
 
     production.variables["METRICS_TOKEN"] = ""
+    # The page that says so has a style.
+    production.manage("collectstatic", "--no-input")
     url = production.web()
     assert metrics(TOKEN, **https).status_code == 404
 
