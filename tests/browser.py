@@ -131,6 +131,6 @@ class Database:
         )
         return row
 
-    def is_blocked(self) -> bool:
-        """Tell if a transaction waits for another one to end."""
-        return bool(self.query("SELECT 1 FROM pg_locks WHERE NOT granted"))
+    def blocked(self) -> int:
+        """Return how many transactions wait for another one to end."""
+        return len(self.query("SELECT 1 FROM pg_locks WHERE NOT granted"))

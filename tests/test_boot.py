@@ -51,10 +51,10 @@ def test_an_upload_becomes_contacts_and_survives_ctrl_c(
     with held_up(database, 3_000) as first, held_up(database, 6_000) as second:
         browser.upload("people.csv", file.content)
         for release in (first, second):
-            wait_until(database.is_blocked)
+            wait_until(database.blocked)
             seen.append(browser.progress() or 0)
             release()
-            wait_until(lambda: not database.is_blocked() or browser.progress() != seen[-1])
+            wait_until(lambda: not database.blocked() or browser.progress() != seen[-1])
     wait_until(lambda: browser.progress() is None)
     assert "Done" in browser.get("/imports/")
     assert 0 < seen[0] < seen[1] < 100
@@ -136,7 +136,7 @@ def test_a_task_that_does_not_ask_is_killed_and_comes_back(
     file = make_contacts_file(2_000)
     with held_up(database, 1_000):
         browser.upload("people.csv", file.content)
-        wait_until(database.is_blocked)
+        wait_until(database.blocked)
         press_ctrl_c(running, site)
         assert database.last_import()["status"] == "doing"
     running, _ = come_up(site, start, browse)

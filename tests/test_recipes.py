@@ -1,12 +1,26 @@
 """What the rendered README says to do, done to the letter."""
 
+import json
 import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import Project, find_uv, install, render, stop
+from conftest import (
+    Browse,
+    Project,
+    Running,
+    Start,
+    find_uv,
+    free_port,
+    install,
+    render,
+    stop,
+    wait_until,
+)
+from contacts_file import make_contacts_file
 
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -148,3 +162,49 @@ def test_the_older_connector_runs_a_job(own: Project) -> None:
     run_worker(own)
     finished = "from shop.models import Item; print(bool(Item.objects.get().finished_at))"
     assert shell(own, finished).startswith("True\n")
+
+
+def spans(running: Running) -> dict[str, dict[str, Any]]:
+    """Return the spans that a process has written to its output, by name."""
+    decoder = json.JSONDecoder()
+    output = running.output
+    found = [
+        decoder.raw_decode(output, start.start())[0]
+        for start in re.finditer(r"^{$(?=.*?^}$)", output, re.MULTILINE | re.DOTALL)
+    ]
+    return {span["name"]: span for span in found}
+
+
+def test_a_trace_leads_from_a_request_to_its_jobs(
+    own: Project, start: Start, browse: Browse
+) -> None:
+    text = recipe(own, "Trace a request into its jobs")
+    follow(own, text)
+    lint(own)
+    own.run("manage.py", "devdb", "up")
+    port = free_port()
+    own.env |= {
+        "DJANGO_SETTINGS_MODULE": "my_project.settings",
+        "PYTHONPATH": ".",
+        "PORT": str(port),
+        "OTEL_TRACES_EXPORTER": "console",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    web, worker = (
+        start(own, *command.split())
+        for command in re.findall(r"^    (opentelemetry-.+)", text, re.MULTILINE)
+    )
+    browser = browse(port)
+    wait_until(browser.is_up)
+    browser.log_in_as_developer()
+    browser.upload("people.csv", make_contacts_file(10).content)
+    wait_until(lambda: "myapp.send_summary" in spans(worker))
+    wait_until(lambda: "POST index" in spans(web))
+    request = spans(web)["POST index"]
+    first, second = (spans(worker)[f"myapp.{job}"] for job in ("import_contacts", "send_summary"))
+    assert first["parent_id"] == request["context"]["span_id"]
+    assert second["parent_id"] == first["context"]["span_id"]
+    assert first["context"]["trace_id"] == request["context"]["trace_id"]
+    assert second["context"]["trace_id"] == request["context"]["trace_id"]

@@ -192,6 +192,8 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     # One for each of gunicorn's threads or the worker's jobs, and one to spare.
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
     "timeout": 10,
+    # The pause between attempts doubles; after this, the next request begins anew.
+    "reconnect_timeout": 10,
 }
 # A pooler in transaction mode, before which the worker has a line of its own.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = WORKER_DATABASE_URL is not None

@@ -1,0 +1,94 @@
+"""What the queue's pages and its upkeep ask of the database, and how long they take.
+
+test_full_queue.py runs this in a rendered project, with the project's Python. The output is JSON:
+by name, the best time in milliseconds and the plans of the queries.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import django
+
+django.setup()
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from tasks import maintenance
+from users.models import User
+
+LIST = "/admin/jobs/queuedjob/"
+PAGES = {
+    "admin list": LIST,
+    "admin list, failed": f"{LIST}?status__exact=failed",
+    "admin list, waiting": f"{LIST}?status__exact=todo",
+    "queue page": "/jobs/",
+    "metrics": "/metrics",
+}
+
+
+def get(client: Client, path: str) -> None:
+    token = {"authorization": f"Bearer {settings.METRICS_TOKEN}"}
+    assert client.get(path, headers=token).status_code == 200
+
+
+def stop_worker() -> None:
+    """Do what a worker does last, and first what the foreign key on its row then does."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT max(id) FROM procrastinate_workers")
+        worker = cursor.fetchone()
+        cursor.execute(
+            "UPDATE procrastinate_jobs SET worker_id = NULL WHERE worker_id = %s", worker
+        )
+        cursor.execute("SELECT procrastinate_unregister_worker_v1(%s)", worker)
+
+
+def measure(work: Callable[[], object]) -> float:
+    """Return the best of five times, in milliseconds; what the work changed is undone."""
+    times = []
+    for _ in range(5):
+        with transaction.atomic():
+            begun = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - begun)
+            transaction.set_rollback(True)
+    return min(times) * 1000
+
+
+def plans(work: Callable[[], object]) -> list[str]:
+    """Return how the database answers the queries of some work about jobs."""
+    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        work()
+        transaction.set_rollback(True)
+    found = []
+    for query in queries.captured_queries:
+        sql = query["sql"].strip()
+        if "procrastinate_" in sql and not sql.startswith("SELECT procrastinate_"):
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {sql}")
+                found.append("\n".join([sql, *(line for (line,) in cursor.fetchall())]))
+    return found
+
+
+def main() -> dict[str, Any]:
+    logging.disable()
+    client = Client(SERVER_NAME="localhost")
+    client.force_login(User.objects.get(username="dev"))
+    works: dict[str, Callable[[], object]] = {
+        name: lambda path=path: get(client, path) for name, path in PAGES.items()
+    }
+    works |= {
+        "rescue": lambda: maintenance.rescue_stalled_jobs(0),
+        "watch": lambda: maintenance.watch(0),
+        "prune": lambda: maintenance.prune(0),
+        "worker stop": stop_worker,
+    }
+    return {name: [measure(work), plans(work)] for name, work in works.items()}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))
