@@ -36,6 +36,12 @@ def test_every_page_needs_a_login(client: Client, url: str) -> None:
     assert response.headers["Location"].startswith(reverse("login"))
 
 
+def test_other_pages_link_to_imports_and_contacts(ann: Client) -> None:
+    page = ann.get(reverse("password_change")).content.decode()
+    for url in (INDEX, CONTACTS):
+        assert f'<a href="{url}">' in page
+
+
 def test_an_upload_starts_an_import(ann: Client, csv_file: CsvFile) -> None:
     response = ann.post(INDEX, {"file": csv_file("email", "a@b.org")}, follow=True)
     assert response.redirect_chain == [(INDEX, HTTPStatus.FOUND)]
