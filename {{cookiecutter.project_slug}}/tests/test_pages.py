@@ -86,6 +86,19 @@ def test_a_person_changes_the_password(client: Client, user: User) -> None:
     assert user.check_password("battery staple")
 
 
+def test_only_those_with_a_password_are_offered_to_change_it(
+    client: Client, user: User
+) -> None:
+    client.force_login(user)
+    page = client.get(CHANGE).content.decode()
+    assert user.username in page
+    assert f'href="{CHANGE}"' not in page
+    user.set_password("correct horse")
+    user.save()
+    client.force_login(user)
+    assert f'href="{CHANGE}"' in client.get(CHANGE).content.decode()
+
+
 def test_a_person_who_forgot_the_password_gets_a_link_once(
     client: Client, user: User
 ) -> None:
