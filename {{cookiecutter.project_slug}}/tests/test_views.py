@@ -1,3 +1,4 @@
+import re
 from datetime import timedelta
 from http import HTTPStatus
 from io import BytesIO
@@ -214,13 +215,19 @@ def test_contacts_are_seen_by_those_who_may(ann: Client, user: User) -> None:
     assert ann.get(CONTACTS).status_code == HTTPStatus.FORBIDDEN
 
 
-def test_developers_see_the_life_of_the_last_job(
-    ann: Client, csv_file: CsvFile, settings: Settings
+def test_developers_see_the_jobs_of_the_import_that_started_last(
+    ann: Client, user: User, csv_file: CsvFile, settings: Settings
 ) -> None:
-    ann.post(INDEX, {"file": csv_file("email", "a@b.org")})
+    again, _ = (
+        services.start_import(owner=user, filename="a", file=csv_file("email", row))
+        for row in "ab"
+    )
+    services.cancel_import(import_id=again.pk)
+    services.retry_import(import_id=again.pk)
     assert b"For developers" not in ann.get(IMPORTS).content
     settings.DEBUG = True
     page = ann.get(IMPORTS).content.decode()
-    assert "<code>deferred</code>" in page
+    life = re.findall(r"<code>(\w+)</code> <time", page)
+    assert life == ["deferred", "abort_requested", "cancelled", "deferred"]
     for file in ("services.py", "tasks.py"):
         assert f"{ContactImport._meta.app_label}/{file}" in page

@@ -9,11 +9,11 @@ from typing import BinaryIO
 
 from django.core.mail import send_mail
 from django.db import IntegrityError, reset_queries, transaction
-from django.db.models import F, Q
+from django.db.models import F, Prefetch, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from procrastinate.contrib.django import app as queue
-from procrastinate.contrib.django.models import ProcrastinateEvent
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
 from users.models import User
 
@@ -227,9 +227,18 @@ def rejected_csv(*, import_id: int) -> Iterator[str]:
     yield from contacts_csv.write_rows(_rejected_rows(import_id))
 
 
-def job_life(*, job_id: int | None) -> Sequence[ProcrastinateEvent]:
-    """Return what happened to a job so far: the developers' panel shows it."""
-    return list(ProcrastinateEvent.objects.filter(job=job_id).order_by("at", "pk"))
+def jobs_of_import(*, import_id: int) -> Sequence[ProcrastinateJob]:
+    """Return an import's jobs with their events: the developers' panel shows them.
+
+    It reads the whole queue, so it is for development.
+    """
+    events = ProcrastinateEvent.objects.order_by("at", "pk")
+    jobs = ProcrastinateJob.objects.filter(
+        task_name__in=[tasks.import_contacts.name, tasks.send_summary.name],
+        args={"import_id": import_id},
+    )
+    lives = Prefetch("procrastinateevent_set", events, to_attr="life")
+    return list(jobs.order_by("pk").prefetch_related(lives))
 
 
 def _defer(contact_import: ContactImport, schedule_at: datetime | None) -> None:
