@@ -2,6 +2,7 @@ import re
 from datetime import timedelta
 from http import HTTPStatus
 from io import BytesIO
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.test import Client
@@ -136,12 +137,21 @@ def test_the_same_file_twice_is_answered_with_a_sentence(
     assert ProcrastinateJob.objects.count() == 2
 
 
-def test_an_import_may_be_scheduled_in_utc(ann: Client, csv_file: CsvFile) -> None:
+@pytest.mark.parametrize(
+    ("cookie", "zone"),
+    [("Asia/Tokyo", "Asia/Tokyo"), ("", "UTC"), ("Asia", "UTC"), ("../x", "UTC")],
+)
+def test_an_import_may_be_scheduled_in_the_browsers_time_zone(
+    ann: Client, csv_file: CsvFile, cookie: str, zone: str
+) -> None:
+    ann.cookies["timezone"] = cookie
+    assert f"Start at ({zone})" in ann.get(INDEX).content.decode()
     due = (timezone.now() + timedelta(days=1)).replace(second=0, microsecond=0)
-    typed = due.strftime("%Y-%m-%dT%H:%M")
-    form = {"file": csv_file("email"), "schedule_at": typed}
-    response = ann.post(INDEX, form, follow=True)
-    assert b"Scheduled" in response.content
+    local = due.astimezone(ZoneInfo(zone))
+    form = {"file": csv_file("email"), "schedule_at": f"{local:%Y-%m-%dT%H:%M}"}
+    page = ann.post(INDEX, form, follow=True).content.decode()
+    assert "Scheduled" in page
+    assert f"{local:%H:%M %Z}</time>" in page
     assert ProcrastinateJob.objects.get().scheduled_at == due
 
 

@@ -4,6 +4,7 @@ from django import forms
 from django.core.files.uploadedfile import UploadedFile
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
+from django.utils.functional import lazy
 
 MAX_SIZE = 100 * 1024 * 1024
 MAX_WAIT = timedelta(days=365)
@@ -19,7 +20,7 @@ class ImportForm(forms.Form):
         max_length=255,
     )
     schedule_at = forms.DateTimeField(
-        label="Start at (UTC)",
+        label=lazy(lambda: f"Start at ({timezone.get_current_timezone_name()})", str)(),
         required=False,
         widget=forms.DateTimeInput(
             attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"
