@@ -6,6 +6,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.functional import lazy
 
+from .services import SEARCH_ROWS
+
 MAX_SIZE = 100 * 1024 * 1024
 MAX_WAIT = timedelta(days=365)
 
@@ -48,7 +50,8 @@ class SearchForm(forms.Form):
 
     search = forms.CharField(
         label="Search",
-        help_text="How the address, the name or the company begins.",
+        help_text="How the address, the name or the company begins."
+        f" The first {SEARCH_ROWS:,} of each are found.",
         required=False,
         max_length=254,
         widget=forms.TextInput(attrs={"type": "search"}),

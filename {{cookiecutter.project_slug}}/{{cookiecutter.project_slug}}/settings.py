@@ -125,7 +125,6 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.humanize",
     "django.contrib.messages",
-    "django.contrib.postgres",
     "django.contrib.staticfiles",
     "django_htmx",
     "procrastinate.contrib.django",
