@@ -1,5 +1,7 @@
 """An import a hundred times as long takes as much memory, and survives its worker."""
 
+import re
+import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,70 @@ def peak(*processes: psutil.Process) -> int:
     lines = [Path(f"/proc/{one.pid}/status").read_text().splitlines() for one in processes]
     found = [line.split()[1] for status in lines for line in status if line.startswith("VmHWM")]
     return max(map(int, found)) // 1024
+
+
+# A million people, of whom those who are searched for come last.
+FILL = """
+INSERT INTO {app}_contact (email, name, company, phone)
+SELECT to_char(n, 'FM"person"0000000"@example.com"'),
+    CASE WHEN n > 900000 THEN 'Zoe' ELSE 'Ann' END || n, 'Acme', ''
+FROM generate_series(1, 1000000) n;
+ANALYZE {app}_contact
+"""
+
+FIND = """
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from {app} import services
+with CaptureQueriesContext(connection) as queries:
+    assert len(services.find_contacts(search={search!r}, after={after!r})) == {found}
+with connection.cursor() as cursor:
+    for query in queries.captured_queries:
+        cursor.execute("EXPLAIN ANALYZE " + query["sql"])
+        for line, in cursor.fetchall():
+            print(line)
+"""
+
+
+@pytest.mark.exhaustive
+def test_no_page_of_a_million_contacts_reads_many(site: Project) -> None:
+    site.run("manage.py", "devdb", "up")
+    database_of(site).execute(FILL.format(app=site.app))
+    for search, after, found in [
+        ("", "", 51),
+        ("", "person0999900@example.com", 51),
+        ("zoe", "", 51),
+        ("zoe", "person0900500@example.com", 51),
+        ("acme", "", 51),
+        ("PERSON", "", 51),
+        ("nobody", "", 0),
+    ]:
+        find = FIND.format(app=site.app, search=search, after=after, found=found)
+        plan = site.run("manage.py", "shell", "--verbosity=0", "--command", find).stdout
+        read = re.findall(r"actual .*rows=(\d+)|Removed.*: (\d+)", plan)
+        assert read, plan
+        assert max(map(int, (rows or removed for rows, removed in read))) <= 1_000, plan
+        assert "Seq Scan" not in plan, plan
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(900)
+def test_a_million_rows_are_cancelled_in_seconds(
+    site: Project, start: Start, browse: Browse, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running, browser = come_up(site, start, browse)
+    database = database_of(site)
+    browser.upload("people.csv", make_contacts_file(1_000_000).content)
+    wait_until(lambda: database.last_import()["imported"] > 100_000, 300)
+    page = browser.submit("/", f"/imports/{database.last_import()['id']}/cancel/")
+    asked = time.monotonic()
+    assert "Stopping" in page
+    wait_until(lambda: database.last_import()["status"] == "aborted", 10)
+    with capsys.disabled():
+        print(f"\nStopped {time.monotonic() - asked:.1f} s after it was asked to")
+    stopped = database.last_import()
+    assert len(database.contacts()) == stopped["imported"] < 990_000
+    running.interrupt()
 
 
 @pytest.mark.exhaustive

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -58,7 +59,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-NewPage = Callable[[], Page]
+NewPage = Callable[..., Page]
 
 
 @pytest.fixture
@@ -67,15 +68,18 @@ def new_page(chromium: Browser, site: Project) -> Iterator[NewPage]:
     errors: list[str] = []
     hosts: set[str] = set()
 
-    def listen(said: ConsoleMessage) -> None:
-        # Pages that are there to refuse something are named here, and the admin is Django's own,
-        # with inline styles that the policy blocks.
-        if "status of 403" not in said.text and "/admin/" not in said.location["url"]:
-            errors.append(said.text)
+    def make(*statuses: int, **options: Any) -> Page:
+        """Open a page for a test in which responses with these statuses are no errors."""
+        expected = [f"status of {status}" for status in statuses]
 
-    def make() -> Page:
+        def listen(said: ConsoleMessage) -> None:
+            if not any(text in said.text for text in expected):
+                errors.append(said.text)
+
         page = chromium.new_page(
-            viewport={"width": 900, "height": 560}, base_url=f"http://127.0.0.1:{port_of(site)}"
+            viewport={"width": 900, "height": 560},
+            base_url=f"http://127.0.0.1:{port_of(site)}",
+            **options,
         )
         page.on("console", listen)
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -1,5 +1,6 @@
 """The queue in Django's admin: what staff may see and do, action by action."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -62,8 +63,13 @@ class FailureInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]
     """A job's failed attempts, for those who may view them."""
 
     model = JobFailure
-    fields = ["at", "host", "duration", "message", "raised"]
-    readonly_fields = ["raised"]
+    fields = ["at", "host", "took", "message", "raised"]
+    readonly_fields = ["took", "raised"]
+
+    @admin.display(description="Took")
+    def took(self, failure: JobFailure) -> str | None:
+        """Return how long the attempt ran, if that is known."""
+        return f"{failure.duration:.1f} seconds" if failure.duration else None
 
     @admin.display(description="Traceback")
     def raised(self, failure: JobFailure) -> str:
@@ -151,6 +157,7 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
         "attempts",
         "scheduled_at",
     ]
+    fields = ["task_name", "pretty_args", "status", *ProcrastinateJobAdmin.fields[4:]]
     list_filter = ["status", TaskFilter]
     # Facets are full counts.
     show_facets = admin.ShowFacets.NEVER
@@ -180,6 +187,11 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
     def start_of_args(self, job: Any) -> str:
         """Return the first characters; there may be megabytes."""
         return str(job.start_of_args)
+
+    @admin.display(description="Arguments")
+    def pretty_args(self, instance: ProcrastinateJob) -> str:
+        """Return more of them, without upstream's inline style, which is blocked."""
+        return json.dumps(instance.args)[:2000]
 
 
 @admin.register(ProcrastinateWorker)

@@ -145,6 +145,17 @@ def test_long_arguments_are_clipped(admin_client: Client) -> None:
     assert len(admin_client.get(f"{LIST}{job.pk}/change/").content) < 40_000
 
 
+def test_a_job_is_shown_for_people_and_without_inline_styles(
+    admin_client: Client,
+) -> None:
+    job = make("failed", task_name="shop.orders.ship", args='{"order_id": 7}')
+    JobFailure.objects.create(job=job, attempt=1, duration=2.3456789)
+    page = admin_client.get(f"{LIST}{job.pk}/change/").content.decode()
+    for shown in ("shop.orders.ship", "{&quot;order_id&quot;: 7}", "2.3 seconds"):
+        assert f'<div class="readonly">{shown}</div>' in page
+    assert " style=" not in page
+
+
 def test_failures_are_seen_by_those_who_may(client: Client, staff: User) -> None:
     job = make("failed")
     JobFailure.objects.create(

@@ -3,6 +3,7 @@
 from http import HTTPStatus
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import AnonymousUser
 from django.core import mail
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
@@ -17,6 +18,7 @@ from devdb.views import DEVELOPER, is_developer
 from users.models import User
 
 LOGIN = reverse("login")
+CHANGE = reverse("password_change")
 
 
 @pytest.fixture
@@ -49,6 +51,17 @@ def test_pages_allow_nothing_inline_and_no_other_host(db: None, client: Client) 
     assert "http" not in policy
 
 
+def test_pages_have_the_apps_links_that_lead_somewhere(
+    client: Client, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = {"Shop": "shop:index", "Way in": "login"}
+    monkeypatch.setattr(apps.get_app_config("users"), "nav", links, raising=False)
+    client.force_login(user)
+    page = client.get(CHANGE).content.decode()
+    assert f'<a href="{LOGIN}">Way in</a>' in page
+    assert "Shop" not in page
+
+
 def test_a_person_logs_in_and_out(client: Client, user: User) -> None:
     user.set_password("correct horse")
     user.save()
@@ -64,14 +77,26 @@ def test_a_person_changes_the_password(client: Client, user: User) -> None:
     user.set_password("correct horse")
     user.save()
     client.force_login(user)
-    url = reverse("password_change")
-    assert b"site.css" in client.get(url).content
+    assert b"site.css" in client.get(CHANGE).content
     passwords = {"new_password1": "battery staple", "new_password2": "battery staple"}
     form = {"old_password": "correct horse", **passwords}
-    response = client.post(url, form, follow=True)
+    response = client.post(CHANGE, form, follow=True)
     assert b"Password changed" in response.content
     user.refresh_from_db()
     assert user.check_password("battery staple")
+
+
+def test_only_those_with_a_password_are_offered_to_change_it(
+    client: Client, user: User
+) -> None:
+    client.force_login(user)
+    page = client.get(CHANGE).content.decode()
+    assert user.username in page
+    assert f'href="{CHANGE}"' not in page
+    user.set_password("correct horse")
+    user.save()
+    client.force_login(user)
+    assert f'href="{CHANGE}"' in client.get(CHANGE).content.decode()
 
 
 def test_a_person_who_forgot_the_password_gets_a_link_once(

@@ -380,6 +380,17 @@ def test_contacts_are_found_by_how_they_begin(
     assert [contact.email for contact in contacts] == found
 
 
+def test_a_search_finds_the_first_of_each_field(
+    db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "SEARCH_ROWS", 1)
+    Contact.objects.create(email="a@b.org", company="Ann Ltd.")
+    Contact.objects.create(email="b@b.org", company="ANN")
+    Contact.objects.create(email="ann@b.org")
+    contacts = services.find_contacts(search="ann")
+    assert [contact.email for contact in contacts] == ["ann@b.org", "b@b.org"]
+
+
 def test_a_page_of_contacts_begins_after_the_last_of_the_page_before(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

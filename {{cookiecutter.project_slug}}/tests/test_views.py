@@ -1,6 +1,8 @@
+import re
 from datetime import timedelta
 from http import HTTPStatus
 from io import BytesIO
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.test import Client
@@ -34,6 +36,12 @@ def test_every_page_needs_a_login(client: Client, url: str) -> None:
     response = client.get(url)
     assert response.status_code == HTTPStatus.FOUND
     assert response.headers["Location"].startswith(reverse("login"))
+
+
+def test_other_pages_link_to_imports_and_contacts(ann: Client) -> None:
+    page = ann.get(reverse("password_change")).content.decode()
+    for url in (INDEX, CONTACTS):
+        assert f'<a href="{url}">' in page
 
 
 def test_an_upload_starts_an_import(ann: Client, csv_file: CsvFile) -> None:
@@ -129,12 +137,21 @@ def test_the_same_file_twice_is_answered_with_a_sentence(
     assert ProcrastinateJob.objects.count() == 2
 
 
-def test_an_import_may_be_scheduled_in_utc(ann: Client, csv_file: CsvFile) -> None:
+@pytest.mark.parametrize(
+    ("cookie", "zone"),
+    [("Asia/Tokyo", "Asia/Tokyo"), ("", "UTC"), ("Asia", "UTC"), ("../x", "UTC")],
+)
+def test_an_import_may_be_scheduled_in_the_browsers_time_zone(
+    ann: Client, csv_file: CsvFile, cookie: str, zone: str
+) -> None:
+    ann.cookies["timezone"] = cookie
+    assert f"Start at ({zone})" in ann.get(INDEX).content.decode()
     due = (timezone.now() + timedelta(days=1)).replace(second=0, microsecond=0)
-    typed = due.strftime("%Y-%m-%dT%H:%M")
-    form = {"file": csv_file("email"), "schedule_at": typed}
-    response = ann.post(INDEX, form, follow=True)
-    assert b"Scheduled" in response.content
+    local = due.astimezone(ZoneInfo(zone))
+    form = {"file": csv_file("email"), "schedule_at": f"{local:%Y-%m-%dT%H:%M}"}
+    page = ann.post(INDEX, form, follow=True).content.decode()
+    assert "Scheduled" in page
+    assert f"{local:%H:%M %Z}</time>" in page
     assert ProcrastinateJob.objects.get().scheduled_at == due
 
 
@@ -208,13 +225,19 @@ def test_contacts_are_seen_by_those_who_may(ann: Client, user: User) -> None:
     assert ann.get(CONTACTS).status_code == HTTPStatus.FORBIDDEN
 
 
-def test_developers_see_the_life_of_the_last_job(
-    ann: Client, csv_file: CsvFile, settings: Settings
+def test_developers_see_the_jobs_of_the_import_that_started_last(
+    ann: Client, user: User, csv_file: CsvFile, settings: Settings
 ) -> None:
-    ann.post(INDEX, {"file": csv_file("email", "a@b.org")})
+    again, _ = (
+        services.start_import(owner=user, filename="a", file=csv_file("email", row))
+        for row in "ab"
+    )
+    services.cancel_import(import_id=again.pk)
+    services.retry_import(import_id=again.pk)
     assert b"For developers" not in ann.get(IMPORTS).content
     settings.DEBUG = True
     page = ann.get(IMPORTS).content.decode()
-    assert "<code>deferred</code>" in page
+    life = re.findall(r"<code>(\w+)</code> <time", page)
+    assert life == ["deferred", "abort_requested", "cancelled", "deferred"]
     for file in ("services.py", "tasks.py"):
         assert f"{ContactImport._meta.app_label}/{file}" in page

@@ -4,6 +4,9 @@ from django import forms
 from django.core.files.uploadedfile import UploadedFile
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
+from django.utils.functional import lazy
+
+from .services import SEARCH_ROWS
 
 MAX_SIZE = 100 * 1024 * 1024
 MAX_WAIT = timedelta(days=365)
@@ -19,7 +22,7 @@ class ImportForm(forms.Form):
         max_length=255,
     )
     schedule_at = forms.DateTimeField(
-        label="Start at (UTC)",
+        label=lazy(lambda: f"Start at ({timezone.get_current_timezone_name()})", str)(),
         required=False,
         widget=forms.DateTimeInput(
             attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"
@@ -47,7 +50,8 @@ class SearchForm(forms.Form):
 
     search = forms.CharField(
         label="Search",
-        help_text="How the address, the name or the company begins.",
+        help_text="How the address, the name or the company begins."
+        f" The first {SEARCH_ROWS:,} of each are found.",
         required=False,
         max_length=254,
         widget=forms.TextInput(attrs={"type": "search"}),

@@ -2,9 +2,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from django.conf import settings
-from django.contrib.postgres.indexes import OpClass
 from django.db import models
-from django.db.models.functions import Upper
+from django.db.models.functions import Collate, Upper
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
 
@@ -12,10 +11,12 @@ if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
 
-def prefix_index(field: str) -> models.Index:
-    """Return an index for searching by how a field begins, in any case."""
-    expression = OpClass(Upper(field), name="text_pattern_ops")
-    return models.Index(expression, name=f"contacts_by_{field}")
+def search_key(field: str) -> Collate:
+    """Return what a field is searched by: in any case, and in an order for prefixes."""
+    return Collate(Upper(field), "C")
+
+
+SEARCHED = ("email", "name", "company")
 
 
 class Contact(models.Model):
@@ -27,7 +28,10 @@ class Contact(models.Model):
     phone = models.CharField(max_length=50, blank=True)
 
     class Meta:
-        indexes = [prefix_index(field) for field in ("email", "name", "company")]
+        indexes = [
+            models.Index(search_key(field), name=f"contacts_by_{field}")
+            for field in SEARCHED
+        ]
 
     def __str__(self) -> str:
         return self.email

@@ -138,17 +138,14 @@ def _imports(user: User) -> dict[str, Any]:
     context: dict[str, Any] = {
         "imports": shown,
         "active": bool(active),
-        "pause": "3s" if waits else "500ms",
+        "pause": "3s" if active and waits else "500ms",
         "alone": bool(active) and not stats.workers_alive(),
     }
-    if settings.DEBUG and shown:
-        latest = shown[0]
-        context |= {
-            "latest": latest,
-            "life": services.job_life(job_id=latest.job_id),
-            "app": Contact._meta.app_label,
-        }
-        # The job ends a moment after the import.
-        if latest.job and latest.job.status == "doing":
+    if settings.DEBUG:
+        newest = max(shown, key=lambda one: one.job_id or 0, default=None)
+        jobs = services.jobs_of_import(import_id=newest.pk) if newest else []
+        context |= {"jobs": jobs, "app": Contact._meta.app_label}
+        # The summary comes after the import.
+        if any(job.status in ("todo", "doing") for job in jobs):
             context["active"] = True
     return context

@@ -1,7 +1,7 @@
 # The first migration.
 
-import django.contrib.postgres.indexes
 import django.db.models.deletion
+import django.db.models.functions.comparison
 import django.db.models.functions.text
 from django.conf import settings
 from django.db import migrations, models
@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 ('phone', models.CharField(blank=True, max_length=50)),
             ],
             options={
-                'indexes': [models.Index(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('email'), name='text_pattern_ops'), name='contacts_by_email'), models.Index(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('name'), name='text_pattern_ops'), name='contacts_by_name'), models.Index(django.contrib.postgres.indexes.OpClass(django.db.models.functions.text.Upper('company'), name='text_pattern_ops'), name='contacts_by_company')],
+                'indexes': [models.Index(django.db.models.functions.comparison.Collate(django.db.models.functions.text.Upper('email'), 'C'), name='contacts_by_email'), models.Index(django.db.models.functions.comparison.Collate(django.db.models.functions.text.Upper('name'), 'C'), name='contacts_by_name'), models.Index(django.db.models.functions.comparison.Collate(django.db.models.functions.text.Upper('company'), 'C'), name='contacts_by_company')],
             },
         ),
         migrations.CreateModel(
