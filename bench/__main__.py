@@ -14,7 +14,7 @@ import psutil
 
 from . import report, servers, sites
 from .floor import floor
-from .peers import PEERS
+from .peers import PEERS, SETTINGS
 from .sites import TEMPLATE, Site, Unavailable
 from .sizes import sizes
 from .workloads import FULL, QUICK, Effort, Figures, drain, enqueue, latency
@@ -26,6 +26,7 @@ def main() -> None:
     """Measure, and write the rounds, the tables and the chart."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds")
+    parser.add_argument("--settings", action="store_true", help="this project's settings instead")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="queues with it in their names")
     parser.add_argument("--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="not all")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
@@ -41,7 +42,7 @@ def main() -> None:
         words = options.only or [""]
         chosen = [
             Site(peer, project, FOLDER, postgres, redis)
-            for peer in PEERS
+            for peer in (SETTINGS if options.settings else PEERS)
             if any(word in peer.name for word in words)
         ]
         result: dict[str, Any] = {
@@ -49,6 +50,7 @@ def main() -> None:
             "machine": f"{psutil.cpu_count()} cores, {platform.system()} {platform.machine()}",
             "Python": platform.python_version(),
             "PostgreSQL": postgres.settings(),
+            "base": chosen[0].peer.name,
             "notes": {site.peer.name: site.peer.note for site in chosen},
         }
         result["versions"], result["unavailable"] = install(chosen)

@@ -14,7 +14,7 @@ class Peer:
     Attributes:
         name: Its name in the results.
         queue: The module in ``site/load/queues`` that knows its calls.
-        packages: What is installed from PyPI; nothing for the rendered project.
+        packages: What is installed from PyPI, besides Django; the rendered project has its own.
         worker: The command of one worker.
         processes: How many of them run.
         apps: Django apps.
@@ -173,4 +173,28 @@ PEERS = (
     PGQUEUER,
     OBAN,
     PGPUBSUB,
+)
+
+# What the rendered project is without one of its settings, and with what it does not have.
+SETTINGS = (
+    RENDERED,
+    *(
+        replace(RENDERED, name=f"{word} {what}", env=env)
+        for word, what, env in (
+            ("without", "concurrency", {"PROCRASTINATE_WORKER_CONCURRENCY": "1"}),
+            ("with", "concurrency 10", {"PROCRASTINATE_WORKER_CONCURRENCY": "10"}),
+            ("without", "autocommit", {"BENCH_VARIANT": "no autocommit"}),
+            ("without", "the pool's check", {"BENCH_VARIANT": "no check"}),
+            ("without", "Django's pool, CONN_MAX_AGE 60", {"BENCH_VARIANT": "persistent"}),
+            ("without", "Django's pool, CONN_MAX_AGE 0", {"BENCH_VARIANT": "reconnect"}),
+            ("without", "log lines", {"BENCH_VARIANT": "quiet"}),
+            ("with", "prepared statements", {"BENCH_VARIANT": "prepared"}),
+        )
+    ),
+    replace(
+        RENDERED,
+        name="with uvloop",
+        packages=("uvloop==0.23.0",),
+        worker=("python", "-m", "load.uvloop", *RENDERED.worker[1:]),
+    ),
 )

@@ -7,12 +7,14 @@ from statistics import median
 from typing import Any
 from xml.sax.saxutils import escape
 
-from .peers import PLAIN, RENDERED
+from .peers import RENDERED
 
-BASE = PLAIN.name
 OURS = RENDERED.name
 TABLES = {
     "Jobs done": ("real, jobs/s", "noop, jobs/s", "areal, jobs/s", "anoop, jobs/s"),
+    "Processor time of workers": tuple(
+        f"{job}, CPU ms/job" for job in ("real", "noop", "areal", "anoop")
+    ),
     "Jobs enqueued": ("one by one, calls/s", "in batches of 500, calls/s", "row kept"),
     "Idle workers": ("p50, ms", "p95, ms", "p99, ms", "memory, MB", "idle CPU, %"),
 }
@@ -70,29 +72,30 @@ def spread(numbers: list[float], digits: int) -> str:
 
 def cell(values: Rounds, base: Rounds, figure: str) -> str:
     """Return what is known of one figure of one queue."""
-    if not figure.endswith("/s"):
+    if not figure.endswith(("/s", "/job")):
         return spread(list(values.values()), 2 if figure == "row kept" else 1)
-    rate = spread([median(values.values())], 0) if values else ""
+    digits = 0 if figure.endswith("/s") else 2
+    rate = spread([median(values.values())], digits) if values else ""
     relative = spread(ratios(values, base), 2)
     return f"×{relative}, {rate}" if relative else rate
 
 
 def tables(result: dict[str, Any]) -> str:
     """Return the results as Markdown."""
-    values = collect(result)
+    values, base = collect(result), result["base"]
     numbers = {record["round"] for record in result["rounds"]}
-    parts = [INTRODUCTION.format(**result, **result["PostgreSQL"], base=BASE, count=len(numbers))]
+    parts = [INTRODUCTION.format(**result, **result["PostgreSQL"], count=len(numbers))]
     for title, figures in TABLES.items():
         rows = [
             [
                 peer,
-                *(cell(values[figure, peer], values[figure, BASE], figure) for figure in figures),
+                *(cell(values[figure, peer], values[figure, base], figure) for figure in figures),
             ]
             for peer in result["notes"]
         ]
         parts += table(title, ["", *figures], [row for row in rows if any(row[1:])])
     floor = [
-        [figure, cell(values[figure, peer], values[f"{figure.split(', ')[1]}, jobs/s", BASE], "/s")]
+        [figure, cell(values[figure, peer], values[f"{figure.split(', ')[1]}, jobs/s", base], "/s")]
         for figure, peer in measured(result, "floor")
     ]
     parts += table("pgbench, 10 clients, no Python", ["", "transactions/s"], floor)
@@ -135,14 +138,14 @@ def table(title: str, head: list[str], rows: list[list[str]]) -> list[str]:
 
 def chart(result: dict[str, Any]) -> str:
     """Return the real jobs' ratios as an SVG: a bar for each queue, with its spread."""
-    values = collect(result)
+    values, base = collect(result), result["base"]
     figure = "real, jobs/s"
-    bars = {peer: ratios(values[figure, peer], values[figure, BASE]) for peer in result["notes"]}
+    bars = {peer: ratios(values[figure, peer], values[figure, base]) for peer in result["notes"]}
     drawn = sorted(((median(bar), peer) for peer, bar in bars.items() if bar), reverse=True)
     scale = 400 / max((max(bars[peer]) for _, peer in drawn), default=1)
     lines = [
         SVG.format(height=24 * len(drawn) + 40),
-        f'<text x="10" y="20" font-weight="bold">Real jobs per second, × {BASE}</text>',
+        f'<text x="10" y="20" font-weight="bold">Real jobs per second, × {escape(base)}</text>',
     ]
     for row, (middle, peer) in enumerate(drawn):
         y = 24 * row + 34

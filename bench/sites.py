@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Site:
     redis: str
 
     def __post_init__(self) -> None:
-        self.rendered = not self.peer.packages
+        self.rendered = self.peer.queue == "rendered"
         self.venv = self.project / ".venv" if self.rendered else self.folder / self.peer.queue
         self.template = f"template_{self.peer.queue}"
         self.marks = self.folder / "marks"
@@ -149,6 +149,7 @@ class Site:
         python = self.venv / "bin" / "python"
         if not self.rendered:
             uv("venv", "--quiet", "--allow-existing", f"--python={sys.executable}", self.venv)
+        if self.peer.packages:
             packages = (f"django=={django}", "psycopg[binary]", *self.peer.packages)
             uv("pip", "install", "--quiet", f"--python={python}", *packages)
         self.postgres.create(self.template)
@@ -172,8 +173,8 @@ class Site:
         return json.loads(run(command, self.folder, self.env()).splitlines()[-1])
 
     @contextmanager
-    def workers(self) -> Iterator[list[psutil.Process]]:
-        """Run the workers, and yield their processes; stop them with one signal, then by force."""
+    def workers(self) -> Iterator[list[int]]:
+        """Run the workers, and yield their pids; stop them with one signal, then by force."""
         with self.log.open("ab") as log:
             started = [
                 subprocess.Popen(
@@ -188,21 +189,22 @@ class Site:
                 for _ in range(self.peer.processes)
             ]
         try:
-            yield [psutil.Process(worker.pid) for worker in started]
+            yield [worker.pid for worker in started]
         finally:
-            families = [child for worker in started for child in family(worker.pid)]
+            running = families([worker.pid for worker in started])
             for worker in started:
                 worker.send_signal(signal.SIGTERM)
-            for process in psutil.wait_procs(families, timeout=5)[1]:
+            for process in psutil.wait_procs(running, timeout=5)[1]:
                 process.kill()
             for worker in started:
                 worker.wait()
 
 
-def family(pid: int) -> list[psutil.Process]:
-    """Return a process and all that it has started, if it still runs."""
-    try:
-        process = psutil.Process(pid)
-        return [process, *process.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+def families(pids: list[int]) -> list[psutil.Process]:
+    """Return those of the processes that run, and all that they have started."""
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            found += [process, *process.children(recursive=True)]
+    return found

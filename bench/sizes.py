@@ -57,4 +57,4 @@ def drain(site: Site, effort: Effort, template: str = "", snapshot: bool = False
             reader.execute("SELECT count(*) FROM procrastinate_jobs")
         if "waiting" not in template:
             site.produce("fill", "real", effort.jobs)
-        return work(site, effort)
+        return work(site, effort)[0]
