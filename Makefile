@@ -1,12 +1,13 @@
 # Verbs only: what needs logic stands in scripts/.
 # CI, if set, runs the tests that are marked slow as well; test-all the exhaustive ones too.
-.PHONY: help demo test test-all lint
+.PHONY: help demo test test-all lint bench bench-quick
 
 help:
 	@echo "make demo      render the project into build/ and run it on http://127.0.0.1:8000"
 	@echo "make test      run the template's tests, but for the slow ones"
 	@echo "make test-all  run all of them"
 	@echo "make lint      check the template's own Python"
+	@echo "make bench     measure the project beside other job queues; bench-quick in 5 minutes"
 
 demo:
 	@scripts/demo
@@ -21,3 +22,6 @@ lint:
 	@scripts/uv run ruff check
 	@scripts/uv run ruff format --check
 	@scripts/uv run mypy
+
+bench bench-quick:
+	@scripts/uv run python -m bench $(if $(filter %-quick,$@),--quick)

@@ -22,6 +22,7 @@ from procrastinate.app import WorkerOptions
 from procrastinate.contrib.django import DjangoApp, connector_params
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
+from psycopg import AsyncConnection
 
 from jobs.failures import keep_failures
 from jobs.logs import with_job
@@ -50,14 +51,19 @@ async def own_thread(
         return await call_next()
 
 
+async def autocommit(connection: AsyncConnection[Any]) -> None:
+    """Spare the worker's queries BEGIN and COMMIT: each is a transaction by itself."""
+    await connection.set_autocommit(True)
+
+
 def make_connector() -> PsycopgConnector:
     """Return the worker's own connections, to the database of the settings.
 
     They go round a pooler if WORKER_DATABASE_URL is set: LISTEN does not pass one.
     """
-    if settings.WORKER_DATABASE_URL:
-        return PsycopgConnector(conninfo=settings.WORKER_DATABASE_URL)
-    return PsycopgConnector(kwargs=connector_params())
+    if url := settings.WORKER_DATABASE_URL:
+        return PsycopgConnector(conninfo=url, configure=autocommit)
+    return PsycopgConnector(kwargs=connector_params(), configure=autocommit)
 
 
 class WorkerApp(DjangoApp):

@@ -13,7 +13,7 @@ from django.db import connection
 from procrastinate import PsycopgConnector
 from procrastinate.contrib.django import connector_params
 
-from tasks import app
+from tasks import app, make_connector
 from users.models import User
 
 
@@ -46,6 +46,22 @@ def test_jobs_of_a_lock_do_not_wait_for_each_other_for_long() -> None:
 
 def test_finished_jobs_are_kept_for_days_not_for_ever() -> None:
     assert timedelta(days=1) <= settings.JOBS_KEPT <= timedelta(days=90)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
+    """With them, a job costs it twice the round trips."""
+
+    async def is_autocommit() -> bool:
+        connector = make_connector()
+        await connector.open_async()
+        try:
+            async with connector.pool.connection() as worker_connection:
+                return worker_connection.autocommit
+        finally:
+            await connector.close_async()
+
+    assert asyncio.run(is_autocommit())
 
 
 @pytest.mark.django_db(transaction=True)

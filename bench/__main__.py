@@ -1,0 +1,117 @@
+"""The command behind `make bench`: measures all queues in one run, and writes the results."""
+
+import argparse
+import platform
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from . import report, servers, sites
+from .floor import floor
+from .peers import PEERS, SETTINGS
+from .sites import TEMPLATE, Site, Unavailable
+from .sizes import sizes
+from .workloads import FULL, QUICK, Effort, Figures, drain, enqueue, latency
+
+FOLDER = TEMPLATE / "build" / "bench"
+
+
+def main() -> None:
+    """Measure, and write the rounds, the tables and the chart."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few and short rounds")
+    parser.add_argument("--settings", action="store_true", help="this project's settings instead")
+    parser.add_argument("--only", nargs="+", metavar="WORD", help="queues with it in their names")
+    parser.add_argument("--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="not all")
+    parser.add_argument("--rounds", type=int, help="how often everything is measured")
+    parser.add_argument("--output", type=Path, default=FOLDER / "results", metavar="FOLDER")
+    options = parser.parse_args()
+    effort = QUICK if options.quick else FULL
+    with ExitStack() as stack:
+        say("Rendering the project; starting PostgreSQL and Redis ...")
+        project = sites.render(FOLDER)
+        stack.callback(sites.devdb, project, "stop")
+        postgres = servers.Postgres(sites.address(project))
+        redis = stack.enter_context(servers.redis(FOLDER / "redis"))
+        words = options.only or [""]
+        chosen = [
+            Site(peer, project, FOLDER, postgres, redis)
+            for peer in (SETTINGS if options.settings else PEERS)
+            if any(word in peer.name for word in words)
+        ]
+        result: dict[str, Any] = {
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": f"{psutil.cpu_count()} cores, {platform.system()} {platform.machine()}",
+            "Python": platform.python_version(),
+            "PostgreSQL": postgres.settings(),
+            "base": chosen[0].peer.name,
+            "notes": {site.peer.name: site.peer.note for site in chosen},
+        }
+        result["versions"], result["unavailable"] = install(chosen)
+        ready = [site for site in chosen if site.peer.name not in result["unavailable"]]
+        result["rounds"] = list(measure(ready, effort, options))
+    report.write(result, options.output)
+    say(f"Written to {options.output}: rounds.json, table.md, chart.svg.")
+
+
+def install(chosen: list[Site]) -> tuple[dict[str, str], dict[str, str]]:
+    """Install the sites; return all packages' versions, and why which queue is missing."""
+    versions: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    django = sites.django_version(chosen[0].project)
+    for site in chosen:
+        say(f"Installing {site.peer.name} ...")
+        try:
+            versions |= site.install(django)
+        except Unavailable as error:
+            missing[site.peer.name] = str(error)
+            say(f"{site.peer.name} is missing: {error}")
+    return versions, missing
+
+
+def measure(
+    ready: list[Site], effort: Effort, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Measure all sites again and again, and yield one record for each figure.
+
+    Every workload runs through all sites, in another order each time, before the next one begins:
+    what else the machine does, and what the last one left behind, hits them all alike.
+    """
+    rounds = options.rounds or effort.rounds
+    for number in range(rounds):
+        for name in options.work or (QUICKLY if options.quick else WORKLOADS):
+            say(f"Round {number + 1} of {rounds}: {name}")
+            for site in random.sample(ready, len(ready)):
+                record = {"round": number, "peer": site.peer.name, "workload": name}
+                try:
+                    if figures := WORKLOADS[name](site, effort):
+                        yield record | {"figures": figures}
+                except Unavailable as error:
+                    say(f"{site.peer.name}: {error}")
+                    yield record | {"error": str(error)}
+
+
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+WORKLOADS: dict[str, Callable[[Site, Effort], Figures]] = {
+    "noop": partial(drain, "noop"),
+    "real": partial(drain, "real"),
+    "anoop": partial(drain, "anoop"),
+    "areal": partial(drain, "areal"),
+    "latency": latency,
+    "enqueue": enqueue,
+    "floor": floor,
+    "sizes": sizes,
+}
+QUICKLY = ["noop", "real", "latency"]
+
+main()

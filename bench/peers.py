@@ -1,0 +1,200 @@
+"""Who is measured: a table of queues, their packages, settings and worker commands."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+DJANGO = ("python", "-m", "django")
+REDIS_URL = "the address of Redis"  # in settings, where it stands for that
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One queue in one configuration.
+
+    Attributes:
+        name: Its name in the results.
+        queue: The module in ``site/load/queues`` that knows its calls.
+        packages: What is installed from PyPI, besides Django; the rendered project has its own.
+        worker: The command of one worker.
+        processes: How many of them run.
+        apps: Django apps.
+        settings: Django settings.
+        env: Environment variables.
+        install: The command that makes its tables, if `migrate` does not.
+        redis: Whether jobs are kept in Redis rather than in PostgreSQL.
+        jobs: Which kinds of jobs it runs, the keys of `load.jobs`.
+        note: What is not fair, for or against it.
+    """
+
+    name: str
+    queue: str
+    worker: tuple[str, ...]
+    packages: tuple[str, ...] = ()
+    processes: int = 1
+    apps: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    install: tuple[str, ...] = ()
+    redis: bool = False
+    jobs: tuple[str, ...] = ("noop", "real")
+    note: str = ""
+
+
+BOTH = ("noop", "real", "anoop", "areal")
+REDIS = "Redis loses up to a second of jobs in a crash, and knows no transaction with a row."
+RENDERED = Peer(
+    name="this project",
+    queue="rendered",
+    worker=("procrastinate", "--app=tasks.app", "worker"),
+    jobs=BOTH,
+)
+PLAIN = Peer(
+    name="Procrastinate",
+    queue="procrastinate",
+    packages=("procrastinate[django]==3.10.0", "psycopg[binary,pool]==3.3.9"),
+    worker=(*DJANGO, "procrastinate", "worker"),
+    apps=("procrastinate.contrib.django",),
+    jobs=BOTH,
+    note="Its default worker: one job at a time.",
+)
+CELERY = Peer(
+    name="Celery",
+    queue="celery",
+    packages=("celery[redis]==5.7.0",),
+    worker=("celery", "--app=load.queues.celery", "worker", "--concurrency=2"),
+    settings={"CELERY_BROKER_URL": REDIS_URL},
+    redis=True,
+    note=f"Acknowledges before it runs a job, which a crash so loses. {REDIS}",
+)
+CELERY_LATE = replace(
+    CELERY,
+    name="Celery, acks late",
+    settings=CELERY.settings | {"CELERY_TASK_ACKS_LATE": True},
+    note=REDIS,
+)
+CELERY_REUSE = replace(
+    CELERY_LATE,
+    name="Celery, acks late, connections reused",
+    settings=CELERY_LATE.settings | {"CELERY_DB_REUSE_MAX": 1000},
+)
+DRAMATIQ = Peer(
+    name="dramatiq",
+    queue="dramatiq",
+    packages=("dramatiq[redis]==2.2.1", "django-dramatiq==0.15.0"),
+    worker=(*DJANGO, "rundramatiq", "--processes=2"),
+    apps=("django_dramatiq",),
+    settings={
+        "DRAMATIQ_BROKER": {
+            "BROKER": "dramatiq.brokers.redis.RedisBroker",
+            "OPTIONS": {"url": REDIS_URL},
+            "MIDDLEWARE": [
+                "dramatiq.middleware.AgeLimit",
+                "dramatiq.middleware.TimeLimit",
+                "dramatiq.middleware.Callbacks",
+                "dramatiq.middleware.Retries",
+                "django_dramatiq.middleware.DbConnectionsMiddleware",
+            ],
+        }
+    },
+    redis=True,
+    note=f"2 processes of 8 threads, its default here; jobs are fetched ahead. {REDIS}",
+)
+HUEY = Peer(
+    name="huey",
+    queue="huey",
+    packages=("huey==3.5.4", "redis==8.1.0"),
+    worker=(*DJANGO, "run_huey", "--workers=2", "--worker-type=process"),
+    apps=("huey.contrib.djhuey",),
+    settings={"HUEY": {"name": "bench", "url": REDIS_URL}},
+    redis=True,
+    note=f"Takes a job from the queue before it runs it: a crash loses the job. {REDIS}",
+)
+DJANGO_Q = Peer(
+    name="django-q2",
+    queue="django_q",
+    packages=("django-q2==1.11.1",),
+    worker=(*DJANGO, "qcluster"),
+    apps=("django_q",),
+    settings={
+        "Q_CLUSTER": {"orm": "default", "workers": 2, "bulk": 20, "timeout": 60, "retry": 120}
+    },
+    note="2 workers, 20 jobs at once, kept in memory; it polls, and keeps 250 finished jobs.",
+)
+DJANGO_TASKS = Peer(
+    name="django-tasks-db",
+    queue="django_tasks",
+    packages=("django-tasks-db==0.13.0",),
+    worker=(*DJANGO, "db_worker", "--interval=0.1"),
+    processes=2,
+    apps=("django_tasks_db",),
+    settings={"TASKS": {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}},
+    jobs=BOTH,
+    note="2 processes; it polls, here 10 times a second.",
+)
+PGQUEUER = Peer(
+    name="PgQueuer",
+    queue="pgqueuer",
+    packages=("pgqueuer[asyncpg,psycopg]==1.6.0", "typer<0.20"),
+    worker=("pgq", "run", "load.queues.pgqueuer:worker"),
+    install=("pgq", "install"),
+    jobs=BOTH,
+    note="Fetches 10 jobs at once and acknowledges in batches: a crash repeats more of them.",
+)
+OBAN = Peer(
+    name="Oban",
+    queue="oban",
+    packages=("oban==0.7.0",),
+    worker=("oban", "start", "--queues=default:10", "--cron-modules=load.queues.oban"),
+    install=("oban", "install"),
+    jobs=BOTH,
+    note="10 jobs at once. Async only: it knows no transaction with a row of Django's.",
+)
+PGPUBSUB = Peer(
+    name="django-pgpubsub",
+    queue="pgpubsub",
+    packages=("django-pgpubsub==1.3.1",),
+    worker=(*DJANGO, "listen", "--recover", "--processes=2"),
+    apps=("pgtrigger", "pgpubsub"),
+    install=(*DJANGO, "pgtrigger", "install"),
+    note="Waiting jobs run in one transaction of one process; no retries, no later date.",
+)
+
+PEERS = (
+    PLAIN,
+    RENDERED,
+    replace(RENDERED, name="this project, 2 processes", processes=2),
+    CELERY,
+    CELERY_LATE,
+    CELERY_REUSE,
+    DRAMATIQ,
+    HUEY,
+    DJANGO_Q,
+    DJANGO_TASKS,
+    PGQUEUER,
+    OBAN,
+    PGPUBSUB,
+)
+
+# What the rendered project is without one of its settings, and with what it does not have.
+SETTINGS = (
+    RENDERED,
+    *(
+        replace(RENDERED, name=f"{word} {what}", env=env)
+        for word, what, env in (
+            ("without", "concurrency", {"PROCRASTINATE_WORKER_CONCURRENCY": "1"}),
+            ("with", "concurrency 10", {"PROCRASTINATE_WORKER_CONCURRENCY": "10"}),
+            ("without", "autocommit", {"BENCH_VARIANT": "no autocommit"}),
+            ("without", "the pool's check", {"BENCH_VARIANT": "no check"}),
+            ("without", "Django's pool, CONN_MAX_AGE 60", {"BENCH_VARIANT": "persistent"}),
+            ("without", "Django's pool, CONN_MAX_AGE 0", {"BENCH_VARIANT": "reconnect"}),
+            ("without", "log lines", {"BENCH_VARIANT": "quiet"}),
+            ("with", "prepared statements", {"BENCH_VARIANT": "prepared"}),
+        )
+    ),
+    replace(
+        RENDERED,
+        name="with uvloop",
+        packages=("uvloop==0.23.0",),
+        worker=("python", "-m", "load.uvloop", *RENDERED.worker[1:]),
+    ),
+)

@@ -1,0 +1,160 @@
+"""The results of a run: all of it as JSON, tables in Markdown, and a chart."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+from xml.sax.saxutils import escape
+
+from .peers import RENDERED
+
+OURS = RENDERED.name
+TABLES = {
+    "Jobs done": ("real, jobs/s", "noop, jobs/s", "areal, jobs/s", "anoop, jobs/s"),
+    "Processor time of workers": tuple(
+        f"{job}, CPU ms/job" for job in ("real", "noop", "areal", "anoop")
+    ),
+    "Jobs enqueued": ("one by one, calls/s", "in batches of 500, calls/s", "row kept"),
+    "Idle workers": ("p50, ms", "p95, ms", "p99, ms", "memory, MB", "idle CPU, %"),
+}
+INTRODUCTION = """\
+Made by `make bench` on {date}: {machine}, Python {Python}, PostgreSQL {server_version} (fsync
+{fsync}, synchronous_commit {synchronous_commit}). Medians of {count} rounds, in which all queues
+take their turn; in brackets the least and the most. × is the ratio to {base} in the same round,
+which says more than the rate: that is this machine's.
+
+A real job reads a row and writes it, a no-op does nothing; `areal` and `anoop` are the same as
+`async def`. A latency is from the call that enqueues a job to its start in an idle worker. "Row
+kept" is what is left of the rate of creating rows, each in a transaction, when a job is enqueued
+in it as well.
+"""
+
+SVG = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" role="img"
+ font-family="system-ui, sans-serif" font-size="13">
+<title>How many real jobs each queue does</title>
+<rect width="100%" height="100%" fill="#fff"/>"""
+
+Rounds = dict[int, float]
+
+
+def write(result: dict[str, Any], folder: Path) -> None:
+    """Write the three files into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rounds.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / "table.md").write_text(tables(result))
+    (folder / "chart.svg").write_text(chart(result))
+
+
+def collect(result: dict[str, Any]) -> dict[tuple[str, str], Rounds]:
+    """Return the values of each round by figure and queue."""
+    values: dict[tuple[str, str], Rounds] = defaultdict(dict)
+    for record in result["rounds"]:
+        for figure, value in record.get("figures", {}).items():
+            values[figure, record["peer"]][record["round"]] = value
+    return values
+
+
+def ratios(values: Rounds, base: Rounds) -> list[float]:
+    """Return the ratios of the rounds that both have."""
+    return [value / base[number] for number, value in values.items() if base.get(number)]
+
+
+def spread(numbers: list[float], digits: int) -> str:
+    """Return a median, with the least and the most if there are some."""
+    if not numbers:
+        return ""
+    if len(numbers) == 1:
+        return f"{numbers[0]:,.{digits}f}"
+    return f"{median(numbers):,.{digits}f} ({min(numbers):,.{digits}f}–{max(numbers):,.{digits}f})"
+
+
+def cell(values: Rounds, base: Rounds, figure: str) -> str:
+    """Return what is known of one figure of one queue."""
+    if not figure.endswith(("/s", "/job")):
+        return spread(list(values.values()), 2 if figure == "row kept" else 1)
+    digits = 0 if figure.endswith("/s") else 2
+    rate = spread([median(values.values())], digits) if values else ""
+    relative = spread(ratios(values, base), 2)
+    return f"×{relative}, {rate}" if relative else rate
+
+
+def tables(result: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    values, base = collect(result), result["base"]
+    numbers = {record["round"] for record in result["rounds"]}
+    parts = [INTRODUCTION.format(**result, **result["PostgreSQL"], count=len(numbers))]
+    for title, figures in TABLES.items():
+        rows = [
+            [
+                peer,
+                *(cell(values[figure, peer], values[figure, base], figure) for figure in figures),
+            ]
+            for peer in result["notes"]
+        ]
+        parts += table(title, ["", *figures], [row for row in rows if any(row[1:])])
+    floor = [
+        [figure, cell(values[figure, peer], values[f"{figure.split(', ')[1]}, jobs/s", base], "/s")]
+        for figure, peer in measured(result, "floor")
+    ]
+    parts += table("pgbench, 10 clients, no Python", ["", "transactions/s"], floor)
+    sizes = [
+        [figure, cell(values[figure, peer], values["nothing else", peer], "/s")]
+        for figure, peer in measured(result, "sizes")
+    ]
+    parts += table(f"Real jobs of {OURS} beside", ["", "× nothing else, jobs/s"], sizes)
+    parts += ["\n## What is not fair\n\n"]
+    parts += [f"- {peer}: {note}\n" for peer, note in result["notes"].items() if note]
+    failures = {
+        f"{record['peer']}, {record['workload']}, round {record['round'] + 1}": record["error"]
+        for record in result["rounds"]
+        if "error" in record
+    } | result["unavailable"]
+    if failures:
+        parts += ["\n## Not measured\n\n"]
+        parts += [f"- {what}: {why}\n" for what, why in failures.items()]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    return "".join([*parts, f"\n## Versions\n\n{versions}\n"])
+
+
+def measured(result: dict[str, Any], workload: str) -> dict[tuple[str, str], None]:
+    """Return the figures of a workload that is one queue's, and the queue."""
+    return {
+        (figure, record["peer"]): None
+        for record in result["rounds"]
+        if record["workload"] == workload
+        for figure in record.get("figures", {})
+    }
+
+
+def table(title: str, head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return a Markdown table, or nothing if it has no rows."""
+    if not rows:
+        return []
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"\n## {title}\n\n", *(f"| {' | '.join(line)} |\n" for line in lines)]
+
+
+def chart(result: dict[str, Any]) -> str:
+    """Return the real jobs' ratios as an SVG: a bar for each queue, with its spread."""
+    values, base = collect(result), result["base"]
+    figure = "real, jobs/s"
+    bars = {peer: ratios(values[figure, peer], values[figure, base]) for peer in result["notes"]}
+    drawn = sorted(((median(bar), peer) for peer, bar in bars.items() if bar), reverse=True)
+    scale = 400 / max((max(bars[peer]) for _, peer in drawn), default=1)
+    lines = [
+        SVG.format(height=24 * len(drawn) + 40),
+        f'<text x="10" y="20" font-weight="bold">Real jobs per second, × {escape(base)}</text>',
+    ]
+    for row, (middle, peer) in enumerate(drawn):
+        y = 24 * row + 34
+        color = "#0b6e4f" if peer.startswith(OURS) else "#9aa5b1"
+        start, end = (f"{260 + scale * limit(bars[peer]):.1f}" for limit in (min, max))
+        lines += [
+            f'<text x="250" y="{y + 13}" text-anchor="end">{escape(peer)}</text>',
+            f'<rect x="260" y="{y}" width="{middle * scale:.1f}" height="18" fill="{color}"/>',
+            f'<path d="M{start} {y + 9}H{end}" stroke="#1f2933" stroke-width="1.5"/>',
+            f'<text x="{float(end) + 8:.1f}" y="{y + 13}">{middle:.2f}</text>',
+        ]
+    return "\n".join([*lines, "</svg>", ""])

@@ -1,0 +1,16 @@
+"""The app of the jobs."""
+
+import os
+from importlib import import_module
+
+from django.apps import AppConfig
+
+
+class LoadConfig(AppConfig):
+    """Loads what the queue at hand registers."""
+
+    name = "load"
+
+    def ready(self) -> None:
+        """Import the queue's module, as an app's models or tasks would be."""
+        import_module(f"load.queues.{os.environ['BENCH_QUEUE']}")

@@ -1,0 +1,50 @@
+"""The jobs that every queue runs: the same functions, so that only the queues differ."""
+
+import os
+import random
+import struct
+import time
+
+ITEMS = 1000
+MARK = struct.Struct("dd")
+
+
+def mark(sent: float) -> None:
+    """Note that a job has started: one write of 16 bytes, which takes microseconds."""
+    file = os.open(os.environ["BENCH_MARKS"], os.O_WRONLY | os.O_APPEND)
+    os.write(file, MARK.pack(sent, time.time()))
+    os.close(file)
+
+
+def noop(sent: float) -> None:
+    """Do nothing."""
+    mark(sent)
+
+
+def real(sent: float) -> None:
+    """Read a row and write it."""
+    from load.models import Item
+
+    mark(sent)
+    item = Item.objects.get(pk=random.randint(1, ITEMS))
+    item.count += 1
+    item.save(update_fields=["count"])
+
+
+async def anoop(sent: float) -> None:
+    """Do nothing, without a thread."""
+    mark(sent)
+
+
+async def areal(sent: float) -> None:
+    """Read a row and write it, through Django's async methods."""
+    from load.models import Item
+
+    mark(sent)
+    item = await Item.objects.aget(pk=random.randint(1, ITEMS))
+    item.count += 1
+    await item.asave(update_fields=["count"])
+
+
+SYNC = {"noop": noop, "real": real}
+ASYNC = {"anoop": anoop, "areal": areal}

@@ -1,0 +1,88 @@
+"""The producing side: what a view of the site would do, again and again."""
+
+import json
+import os
+import random
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+from django.db import transaction
+
+from load.jobs import MARK
+from load.models import Item
+
+CHUNK = 500
+
+
+class Command(BaseCommand):
+    """Enqueue jobs, and print as JSON what was measured."""
+
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        parser.add_argument("action", choices=("fill", "enqueue", "latency"))
+        parser.add_argument("job")
+        parser.add_argument("number", type=int)
+
+    def handle(self, *, action: str, job: str, number: int, **options: Any) -> None:
+        """Run one action."""
+        self.queue = import_module(f"load.queues.{os.environ['BENCH_QUEUE']}")
+        self.job = job
+        self.stdout.write(json.dumps(getattr(self, action)(number)))
+
+    def fill(self, number: int) -> None:
+        """Enqueue in the fastest way that the queue has."""
+        many = getattr(self.queue, "enqueue_many", None)
+        for start in range(0, number, CHUNK):
+            size = min(CHUNK, number - start)
+            if many:
+                many(self.job, [time.time()] * size)
+            else:
+                for _ in range(size):
+                    self.one()
+
+    def enqueue(self, number: int) -> dict[str, float]:
+        """Return rates per second: of single calls, of batches, of rows without and with a job."""
+        for _ in range(20):
+            self.row_and_job()
+        rates = {"one by one": rate(self.one, number)}
+        if many := getattr(self.queue, "enqueue_many", None):
+            sents = [time.time()] * CHUNK
+            rates[f"in batches of {CHUNK}"] = CHUNK * rate(lambda: many(self.job, sents), 4)
+        rates["row"] = rate(self.row, number)
+        rates["row and job"] = rate(self.row_and_job, number)
+        return rates
+
+    def one(self) -> None:
+        self.queue.enqueue(self.job, time.time())
+
+    def row(self) -> None:
+        with transaction.atomic():
+            Item.objects.create()
+
+    def row_and_job(self) -> None:
+        with transaction.atomic():
+            Item.objects.create()
+            self.one()
+
+    def latency(self, number: int) -> None:
+        """Enqueue one job after the other, each when the last one has started."""
+        marks = Path(os.environ["BENCH_MARKS"])
+        for count in range(1, number + 1):
+            time.sleep(random.uniform(0.02, 0.1))
+            self.one()
+            end = time.monotonic() + 30
+            while marks.stat().st_size < count * MARK.size and time.monotonic() < end:
+                time.sleep(0.005)
+
+
+def rate(call: Any, number: int) -> float:
+    """Return how often a call can be made in a second."""
+    begun = time.perf_counter()
+    for _ in range(number):
+        call()
+    return number / (time.perf_counter() - begun)

@@ -1,0 +1,17 @@
+"""Procrastinate in the way of its Django documentation."""
+
+from procrastinate.contrib.django import app
+
+from load import jobs
+
+TASKS = {name: app.task(name=name)(body) for name, body in {**jobs.SYNC, **jobs.ASYNC}.items()}
+
+
+def enqueue(name: str, sent: float) -> None:
+    """Add one job to the queue."""
+    TASKS[name].defer(sent=sent)
+
+
+def enqueue_many(name: str, sents: list[float]) -> None:
+    """Add jobs to the queue in one call."""
+    TASKS[name].batch_defer(*({"sent": sent} for sent in sents))

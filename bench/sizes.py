@@ -1,0 +1,60 @@
+"""How the rendered project's worker fares with large tables, and with an old snapshot."""
+
+from contextlib import nullcontext
+
+import psycopg
+
+from .peers import RENDERED
+from .sites import Site
+from .workloads import Effort, Figures, work
+
+FILL = {
+    "waiting": """
+        INSERT INTO procrastinate_jobs (queue_name, task_name, args)
+        SELECT 'default', 'real', '{{"sent": 0}}' FROM generate_series(1, {number})
+    """,
+    "finished": """
+        ALTER TABLE procrastinate_jobs DISABLE TRIGGER USER;
+        INSERT INTO procrastinate_jobs (queue_name, task_name, args, status, attempts)
+        SELECT 'default', 'real', '{{"sent": 0}}', 'succeeded', 1 FROM generate_series(1, {number});
+        ALTER TABLE procrastinate_jobs ENABLE TRIGGER USER;
+        INSERT INTO procrastinate_events (job_id, type)
+        SELECT id, type::procrastinate_job_event_type
+        FROM procrastinate_jobs, unnest('{{deferred,started,succeeded}}'::text[]) AS type
+    """,
+}
+
+
+def sizes(site: Site, effort: Effort) -> Figures:
+    """Measure how fast real jobs are done beside what else the tables hold."""
+    if site.peer != RENDERED:
+        return {}
+    figures = {
+        "nothing else": drain(site, effort),
+        "an old snapshot": drain(site, effort, snapshot=True),
+    }
+    for kind, number in (("waiting", 100_000), ("waiting", 1_000_000), ("finished", 2_000_000)):
+        figures[f"{number:,} {kind}"] = drain(site, effort, filled(site, kind, number))
+    return figures
+
+
+def filled(site: Site, kind: str, number: int) -> str:
+    """Return a database with so many jobs, which is made once."""
+    name = f"template_{kind}_{number}"
+    if not site.postgres.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+        site.postgres.create(name, site.template)
+        site.postgres.execute(FILL[kind].format(number=number), database=name)
+        site.postgres.execute("VACUUM ANALYZE", database=name)
+    return name
+
+
+def drain(site: Site, effort: Effort, template: str = "", snapshot: bool = False) -> float:
+    """Measure as `workloads.drain`, in a copy of a database or beside a transaction."""
+    site.clear(template)
+    with psycopg.connect(site.postgres.database("bench")) if snapshot else nullcontext() as reader:
+        if reader:
+            reader.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            reader.execute("SELECT count(*) FROM procrastinate_jobs")
+        if "waiting" not in template:
+            site.produce("fill", "real", effort.jobs)
+        return work(site, effort)[0]

@@ -1,0 +1,122 @@
+"""What is measured of one site: each function is one workload and returns its figures."""
+
+import struct
+import time
+from dataclasses import dataclass
+from statistics import quantiles
+
+from .sites import Site, Unavailable, families
+
+MARK = struct.Struct("dd")  # as in load.jobs: when a job was sent, when it started
+WARM_UP = 0.2  # of the jobs: the workers of a site do not all start at once
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is done for one figure.
+
+    Attributes:
+        rounds: How often everything is measured.
+        calls: How many jobs are enqueued one by one.
+        jobs: How many jobs wait for the workers.
+        samples: How many jobs are enqueued while the workers are idle.
+        limit: After how many seconds of working it is enough.
+        idle: For how many seconds idle workers are watched.
+    """
+
+    rounds: int
+    calls: int
+    jobs: int
+    samples: int
+    limit: float
+    idle: float
+
+
+FULL = Effort(rounds=3, calls=400, jobs=2000, samples=100, limit=20, idle=5)
+QUICK = Effort(rounds=2, calls=100, jobs=400, samples=20, limit=3, idle=1)
+
+
+def enqueue(site: Site, effort: Effort) -> Figures:
+    """Measure calls per second, and how much of its rate a row keeps with a job beside it."""
+    site.clear()
+    rates = site.produce("enqueue", "noop", effort.calls)
+    kept = rates.pop("row and job") / rates.pop("row")
+    return {f"{way}, calls/s": rate for way, rate in rates.items()} | {"row kept": kept}
+
+
+def drain(job: str, site: Site, effort: Effort) -> Figures:
+    """Measure at how many jobs per second the workers empty a queue, if they run such jobs."""
+    if job not in site.peer.jobs:
+        return {}
+    site.clear()
+    site.produce("fill", job, effort.jobs)
+    rate, milliseconds = work(site, effort)
+    return {f"{job}, jobs/s": rate, f"{job}, CPU ms/job": milliseconds}
+
+
+def work(site: Site, effort: Effort) -> tuple[float, float]:
+    """Run the workers until the queue is empty, or for as long as it is enough.
+
+    Returns:
+        How many jobs they start per second, and the processor time that they take for one in
+        milliseconds: less the database's, and steadier than the rate on a machine that is shared.
+
+    Raises:
+        Unavailable: They start hardly any.
+    """
+    with site.workers() as workers:
+        wait_for_marks(site, 1, 0)
+        begun, before = len(marks(site)), cpu(workers)
+        wait_for_marks(site, effort.jobs, effort.limit)
+        started = sorted(moment for _, moment in marks(site))
+        used = cpu(workers) - before
+    if len(started) < begun + 10:
+        raise Unavailable(f"only {len(started)} of {effort.jobs} jobs started")
+    skipped = int(len(started) * WARM_UP)
+    rate = (len(started) - 1 - skipped) / (started[-1] - started[skipped])
+    return rate, 1000 * used / (len(started) - begun)
+
+
+def latency(site: Site, effort: Effort) -> Figures:
+    """Measure the milliseconds from a call to its job's start, and what idle workers cost."""
+    site.clear()
+    with site.workers() as workers:
+        site.produce("fill", "noop", 1)
+        wait_for_marks(site, 1, 0)
+        site.marks.write_bytes(b"")
+        site.produce("latency", "noop", effort.samples)
+        before = cpu(workers)
+        time.sleep(effort.idle)
+        figures = {
+            "memory, MB": sum(process.memory_full_info().pss for process in families(workers))
+            / 1e6,
+            "idle CPU, %": 100 * (cpu(workers) - before) / effort.idle,
+        }
+    waits = [1000 * (started - sent) for sent, started in marks(site)]
+    if len(waits) < effort.samples:
+        raise Unavailable(f"only {len(waits)} of {effort.samples} jobs started")
+    cuts = quantiles(waits, n=100, method="inclusive")
+    return {"p50, ms": cuts[49], "p95, ms": cuts[94], "p99, ms": cuts[98]} | figures
+
+
+def cpu(workers: list[int]) -> float:
+    """Return the seconds of processor time that workers and their processes have used."""
+    return sum(sum(process.cpu_times()[:2]) for process in families(workers))
+
+
+def marks(site: Site) -> list[tuple[float, ...]]:
+    """Return when the site's jobs were sent and when they started."""
+    data = site.marks.read_bytes()
+    return list(MARK.iter_unpack(data[: len(data) // MARK.size * MARK.size]))
+
+
+def wait_for_marks(site: Site, number: int, limit: float) -> None:
+    """Wait until jobs have started: 30 seconds for the first one, then the limit in seconds."""
+    end = time.monotonic() + 30
+    begun = False
+    while (size := site.marks.stat().st_size) < number * MARK.size and time.monotonic() < end:
+        if size and not begun:
+            begun, end = True, time.monotonic() + limit
+        time.sleep(0.02)
