@@ -59,11 +59,11 @@ def growing(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def tree(project: Project) -> dict[str, bytes]:
-    """Return the project's files, but for what its tools leave behind."""
+    """Return the project's files, but for its database and what its tools leave behind."""
     return {
         path.relative_to(project.path).as_posix(): path.read_bytes()
         for path in project.path.rglob("*")
-        if path.is_file() and not re.search(r"/(__pycache__|\.\w+_cache)/", path.as_posix())
+        if path.is_file() and not re.search(r"/(__pycache__|\.\w+_cache|\.devdb)/", path.as_posix())
     }
 
 
