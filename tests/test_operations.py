@@ -296,6 +296,26 @@ def test_the_site_works_behind_a_pooler(
     assert "Traceback" not in running.output
 
 
+def test_the_site_runs_as_a_role_that_may_change_no_tables(production: Production) -> None:
+    """T40: only migrations need their owner."""
+    production.database.execute(
+        """
+        CREATE ROLE site LOGIN;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO site;
+        GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO site;
+        """
+    )
+    production.variables["DATABASE_URL"] = production.database.url.replace("//dev@", "//site@")
+    url = production.web()
+    running, _ = production.worker()
+    production.wait_for(production.defer_import())
+    upkeep = "SELECT 1 FROM procrastinate_jobs WHERE task_name LIKE 'maintenance.%%' AND status "
+    wait_until(lambda: production.database.query(f"{upkeep} = 'succeeded'"))
+    production.manage("shell", "-v0", "-c", "from tasks import maintenance; maintenance.prune(0)")
+    assert status(f"{url}/health/ready") == status(f"{url}/health/workers") == 200
+    assert "denied" not in running.output
+
+
 @dataclass
 class Readme:
     """Follows the recipes of the project's README, and undoes them."""

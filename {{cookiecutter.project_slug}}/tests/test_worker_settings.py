@@ -23,6 +23,15 @@ def test_a_worker_notices_that_it_lost_its_database() -> None:
     assert app.periodic_registry.periodic_tasks
 
 
+def test_periodic_jobs_do_not_pile_up() -> None:
+    """While no worker serves their queue."""
+    app.perform_import_paths()  # type: ignore[no-untyped-call]
+    tasks = [
+        periodic.task for periodic in app.periodic_registry.periodic_tasks.values()
+    ]
+    assert not [task.name for task in tasks if not task.queueing_lock]
+
+
 def test_no_more_jobs_run_at_once_than_threads_can() -> None:
     """Jobs over that number would be `doing` and wait."""
     assert min(32, (os.cpu_count() or 1) + 4) >= settings.WORKER_CONCURRENCY
