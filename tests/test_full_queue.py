@@ -37,6 +37,8 @@ FROM procrastinate_jobs WHERE status = 'failed';
 SET session_replication_role = DEFAULT;
 """
 
+# A limit ends a scan, unless a filter makes it go on.
+ENDED = re.compile(r"Limit .*\n +->  Seq Scan .*(?:\n(?! +Filter)|$)")
 READS_ALL = re.compile(r"Seq Scan on procrastinate_(jobs|events)\b")
 
 
@@ -58,6 +60,11 @@ def vacuum(database: Database) -> None:
         connection.execute("VACUUM ANALYZE")
 
 
+def reads_all(plan: str) -> bool:
+    """Tell if a plan reads all jobs or all events."""
+    return bool(READS_ALL.search(ENDED.sub("", plan)))
+
+
 def look(project: Project) -> dict[str, Any]:
     """Return the times and the plans of the pages and the upkeep."""
     env = {
@@ -74,7 +81,7 @@ def test_no_page_reads_all_jobs(site: Project, database: Database) -> None:
     for name, (_, plans) in look(site).items():
         assert plans, name
         for plan in plans:
-            assert not READS_ALL.search(plan), f"{name}: {plan}"
+            assert not reads_all(plan), f"{name}: {plan}"
 
 
 @pytest.mark.exhaustive
@@ -91,4 +98,4 @@ def test_two_million_jobs_make_nothing_slow(
             before = empty[name][0]
             print(f"\n{name}: {before:.1f} ms empty, {time:.1f} ms full, {time / before:.1f} times")
             print(*plans, sep="\n")
-            assert not READS_ALL.search("".join(plans))
+            assert not any(map(reads_all, plans)), name

@@ -129,6 +129,7 @@ PATHS = [
     "tests/test_logs.py",
     "tests/test_maintenance.py",
     "tests/test_pages.py",
+    "tests/test_retry.py",
     "tests/test_services.py",
     "tests/test_views.py",
     "tests/test_worker.py",

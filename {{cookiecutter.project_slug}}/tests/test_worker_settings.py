@@ -11,10 +11,13 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import connection
 from procrastinate import PsycopgConnector
+from procrastinate.contrib.django import app as django_app
 from procrastinate.contrib.django import connector_params
 
 from tasks import app, make_connector
 from users.models import User
+
+from .kit import drain_queue
 
 
 def test_a_worker_notices_that_it_lost_its_database() -> None:
@@ -94,3 +97,22 @@ def test_async_jobs_share_no_thread_and_so_no_connection(
     assert len(threads) == 2
     with connection.cursor() as cursor:
         cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_gives_its_connection_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the worker would keep it, and so empty the pool."""
+    monkeypatch.setattr(app, "tasks", dict(app.tasks))
+
+    @app.task(name="count")
+    def count() -> None:
+        User.objects.count()
+
+    def in_use() -> int:
+        stats = connection.pool.get_stats()  # type: ignore[attr-defined]
+        return int(stats["pool_size"] - stats["pool_available"])
+
+    django_app.configure_task("count").defer()
+    before = in_use()
+    assert drain_queue() == {"succeeded": 1}
+    assert in_use() == before
