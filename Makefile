@@ -1,11 +1,12 @@
 # Verbs only: what needs logic stands in scripts/.
 # CI, if set, runs the tests that are marked slow as well; test-all the exhaustive ones too.
-.PHONY: help demo test test-all lint bench bench-quick
+.PHONY: help demo test test-all pictures lint bench bench-quick
 
 help:
 	@echo "make demo      render the project into build/ and run it on http://127.0.0.1:8000"
 	@echo "make test      run the template's tests, but for the slow ones"
 	@echo "make test-all  run all of them"
+	@echo "make pictures  take the pictures in docs/ anew, when pages look different"
 	@echo "make lint      check the template's own Python"
 	@echo "make bench     measure the project beside other job queues; bench-quick in 5 minutes"
 
@@ -17,6 +18,9 @@ test:
 
 test-all:
 	@scripts/uv run pytest
+
+pictures:
+	@PICTURES=1 scripts/uv run pytest -m "pictures and not slow"
 
 lint:
 	@scripts/uv run ruff check

@@ -10,6 +10,16 @@ from conftest import Browse, Project, Running, Start, wait_until
 
 DEVELOPMENT = ("honcho", "start", "web", "worker")
 
+# What production needs.
+VARIABLES = {
+    "SECRET_KEY": "a-key-of-fifty-random-characters-or-more-0123456789",
+    "DATABASE_URL": "postgresql://localhost/site",
+    "ALLOWED_HOSTS": "127.0.0.1",
+    "EMAIL_URL": "smtp://127.0.0.1",
+    "TRUSTED_PROXY": "on",
+    "WEB_CONCURRENCY": "2",
+}
+
 
 def port_of(project: Project) -> int:
     """Return the port that .env names."""

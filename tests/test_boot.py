@@ -17,6 +17,7 @@ from conftest import Browse, Project, Start, find_uv, free_port, render, wait_un
 from contacts_file import make_contacts_file
 from site_at_work import (
     DEVELOPMENT,
+    VARIABLES,
     come_up,
     database_of,
     held_up,
@@ -27,16 +28,6 @@ from site_at_work import (
 
 PRODUCTION = ("honcho", "-e", ".env.production", "-f", "Procfile", "start", "web", "worker")
 WORKER = ("procrastinate", "--app=tasks.app", "worker")
-
-# What production needs.
-VARIABLES = {
-    "SECRET_KEY": "a-key-of-fifty-random-characters-or-more-0123456789",
-    "DATABASE_URL": "postgresql://localhost/site",
-    "ALLOWED_HOSTS": "127.0.0.1",
-    "EMAIL_URL": "smtp://127.0.0.1",
-    "TRUSTED_PROXY": "on",
-    "WEB_CONCURRENCY": "2",
-}
 
 
 @pytest.mark.timeout(300)

@@ -1,5 +1,6 @@
-"""The chapter on jobs in the rendered README, followed to the letter."""
+"""The READMEs: chapters followed to the letter, and pictures as old as the pages."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Project, find_uv, render
+from pictures import ITS_PICTURE, PICTURES, TAKEN, look
 
 
 def chapter(project: Project, heading: str) -> str:
@@ -100,3 +102,10 @@ def test_the_chapter_on_a_new_app(copy: Project) -> None:
     subprocess.run(use, shell=True, cwd=copy.path, env=copy.env, check=True)
     done = copy.run("procrastinate", "--app=tasks.app", "worker", "--one-shot", PYTHONPATH=".")
     assert re.search(r"Job shop\.\w+\[\d+\] ended with status: Success", done.stdout)
+
+
+def test_the_pictures_are_not_older_than_the_pages() -> None:
+    pictures = {path.stem for path in PICTURES.glob("*.png")}
+    taken = json.loads(TAKEN.read_text())
+    assert taken == dict.fromkeys(pictures, look()), "make pictures"
+    assert ITS_PICTURE.read_bytes() == (PICTURES / ITS_PICTURE.name).read_bytes()

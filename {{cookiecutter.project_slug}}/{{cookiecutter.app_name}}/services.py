@@ -35,6 +35,7 @@ SEARCH_ROWS = 1_000
 SAMPLE_ROWS = 10_000
 
 LAST = Value(chr(sys.maxunicode))
+"""The last character: what begins with a text comes before the text with this."""
 
 TEXT_AGE = timedelta(days=7)
 """How long the text of an import that stopped is kept, so that it can go on."""
@@ -227,6 +228,7 @@ def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
     start = Upper(Value(search))
     found: dict[str, Contact] = {}
     for field in SEARCHED:
+        # In the index's order: in another one, PostgreSQL may read all contacts.
         contacts = Contact.objects.alias(key=search_key(field)).order_by("key")
         contacts = contacts.filter(key__gte=start, key__lt=Concat(start, LAST))
         found |= {contact.email: contact for contact in contacts[:SEARCH_ROWS]}

@@ -220,6 +220,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Language and time
 
 LANGUAGE_CODE = "en-us"
+# Pages have the browser's own where it is known, see middleware.py.
 TIME_ZONE = "UTC"
 
 
