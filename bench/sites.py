@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,9 +67,8 @@ def render(folder: Path) -> Path:
     options = ("--no-input", "--default-config", "--overwrite-if-exists", "--output-dir", folder)
     uv(*cookiecutter, *options)
     uv("sync", "--no-default-groups", "--group=devdb", f"--python={sys.executable}", cwd=project)
-    (project / "tasks" / "load.py").write_text(
-        (HERE / "site" / "load" / "queues" / "rendered_tasks.py").read_text()
-    )
+    shutil.copy(HERE / "site" / "load" / "queues" / "rendered_tasks.py", project / "tasks/load.py")
+    shutil.copy(HERE / "batching" / "batching.py", project)
     devdb(project, "reset", "--no-input")
     return project
 
@@ -174,7 +172,7 @@ class Site:
 
     @contextmanager
     def workers(self) -> Iterator[list[int]]:
-        """Run the workers, and yield their pids; stop them with one signal, then by force."""
+        """Run the workers, and yield their pids; kill them in the end."""
         with self.log.open("ab") as log:
             started = [
                 subprocess.Popen(
@@ -191,10 +189,7 @@ class Site:
         try:
             yield [worker.pid for worker in started]
         finally:
-            running = families([worker.pid for worker in started])
-            for worker in started:
-                worker.send_signal(signal.SIGTERM)
-            for process in psutil.wait_procs(running, timeout=5)[1]:
+            for process in families([worker.pid for worker in started]):
                 process.kill()
             for worker in started:
                 worker.wait()
