@@ -55,24 +55,30 @@ def main() -> None:
         }
         result["versions"], result["unavailable"] = install(chosen)
         ready = [site for site in chosen if site.peer.name not in result["unavailable"]]
-        result["rounds"] = list(measure(ready, effort, options))
-    report.write(result, options.output)
+        result["rounds"] = []
+        for record in measure(ready, effort, options):
+            result["rounds"].append(record)
+            report.write(result, options.output)  # now, so that Ctrl-C leaves what there is
     say(f"Written to {options.output}: rounds.json, table.md, chart.svg.")
 
 
 def install(chosen: list[Site]) -> tuple[dict[str, str], dict[str, str]]:
-    """Install the sites; return all packages' versions, and why which queue is missing."""
+    """Install the sites; return packages' versions, and why which queue is missing."""
     versions: dict[str, str] = {}
-    missing: dict[str, str] = {}
+    faults: dict[tuple[str, tuple[str, ...]], str] = {}
     django = sites.django_version(chosen[0].project)
-    for site in {(site.peer.queue, site.peer.packages): site for site in chosen}.values():
+    for site in chosen:
+        if site.environment in faults:
+            continue
         say(f"Installing {site.peer.name} ...")
         try:
             versions |= site.install(django)
+            faults[site.environment] = ""
         except Unavailable as error:
-            missing[site.peer.name] = str(error)
-            say(f"{site.peer.name} is missing: {error}")
-    return versions, missing
+            say(str(error))
+            faults[site.environment] = str(error)
+    missing = {site.peer.name: faults[site.environment] for site in chosen}
+    return versions, {name: fault for name, fault in missing.items() if fault}
 
 
 def measure(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -107,6 +108,7 @@ class Site:
     def __post_init__(self) -> None:
         self.rendered = self.peer.queue == "rendered"
         self.venv = self.project / ".venv" if self.rendered else self.folder / self.peer.queue
+        self.environment = (self.peer.queue, self.peer.packages)
         self.template = f"template_{self.peer.queue}"
         self.marks = self.folder / "marks"
         self.log = self.folder / f"{self.peer.name}.log"
@@ -137,7 +139,7 @@ class Site:
         }
 
     def install(self, django: str) -> dict[str, str]:
-        """Install and migrate it, with a version of Django; return its packages' versions.
+        """Install and migrate it, with a version of Django; return what versions it has.
 
         Raises:
             Unavailable: That fails.
@@ -155,8 +157,14 @@ class Site:
         run(["python", "-m", "django", "migrate"], self.folder, env)
         if self.peer.install:
             run(list(self.peer.install), self.folder, env)
-        frozen = uv("pip", "freeze", f"--python={python}")
-        return dict(line.split("==") for line in frozen.splitlines() if "==" in line)
+        names = {"django", "procrastinate", "psycopg"}
+        names |= {re.split(r"[\[=<]", package)[0] for package in self.peer.packages}
+        frozen = uv("pip", "freeze", f"--python={python}").splitlines()
+        return {
+            name: version
+            for name, _, version in (line.partition("==") for line in frozen)
+            if name in names
+        }
 
     def clear(self, template: str = "") -> None:
         """Begin with empty queues and no marks."""
