@@ -37,6 +37,7 @@ def main() -> None:
         say("Rendering the project; starting PostgreSQL and Redis ...")
         project = sites.render(FOLDER)
         stack.callback(sites.devdb, project, "stop")
+        stack.callback(sites.devdb, project, "reset", "--no-input")  # gigabytes, in the end
         postgres = servers.Postgres(sites.address(project))
         redis = stack.enter_context(servers.redis(FOLDER / "redis"))
         words = options.only or [""]

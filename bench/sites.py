@@ -69,6 +69,8 @@ def render(folder: Path) -> Path:
     uv(*cookiecutter, *options)
     uv("sync", "--no-default-groups", "--group=devdb", f"--python={sys.executable}", cwd=project)
     shutil.copy(HERE / "site" / "load" / "queues" / "rendered_tasks.py", project / "tasks/load.py")
+    with (project / "tasks" / "__init__.py").open("a") as module:
+        module.write("\nfrom . import load\n")  # before the app opens its connections
     shutil.copy(HERE / "batching" / "batching.py", project)
     devdb(project, "reset", "--no-input")
     return project
