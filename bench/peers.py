@@ -189,6 +189,7 @@ SETTINGS = (
             ("without", "Django's pool, CONN_MAX_AGE 0", {"BENCH_VARIANT": "reconnect"}),
             ("without", "log lines", {"BENCH_VARIANT": "quiet"}),
             ("with", "prepared statements", {"BENCH_VARIANT": "prepared"}),
+            ("with", "batching", {"BENCH_VARIANT": "batching"}),
         )
     ),
     replace(

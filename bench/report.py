@@ -20,14 +20,14 @@ TABLES = {
 }
 INTRODUCTION = """\
 Made by `make bench` on {date}: {machine}, Python {Python}, PostgreSQL {server_version} (fsync
-{fsync}, synchronous_commit {synchronous_commit}). Medians of {count} rounds, in which all queues
-take their turn; in brackets the least and the most. × is the ratio to {base} in the same round,
-which says more than the rate: that is this machine's.
+{fsync}, synchronous_commit {synchronous_commit}). Rounds: {count}, in which all queues take their
+turn. × is the ratio to {base} in the same round, the median with the least and the most of them. It
+says more than the rate or the time after it, which is this machine's.
 
 A real job reads a row and writes it, a no-op does nothing; `areal` and `anoop` are the same as
 `async def`. A latency is from the call that enqueues a job to its start in an idle worker. "Row
 kept" is what is left of the rate of creating rows, each in a transaction, when a job is enqueued
-in it as well.
+in it as well. Processor time is the workers', without PostgreSQL's and Redis's.
 """
 
 SVG = """\

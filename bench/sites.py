@@ -2,8 +2,8 @@
 
 import json
 import os
+import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,9 +68,10 @@ def render(folder: Path) -> Path:
     options = ("--no-input", "--default-config", "--overwrite-if-exists", "--output-dir", folder)
     uv(*cookiecutter, *options)
     uv("sync", "--no-default-groups", "--group=devdb", f"--python={sys.executable}", cwd=project)
-    (project / "tasks" / "load.py").write_text(
-        (HERE / "site" / "load" / "queues" / "rendered_tasks.py").read_text()
-    )
+    shutil.copy(HERE / "site" / "load" / "queues" / "rendered_tasks.py", project / "tasks/load.py")
+    with (project / "tasks" / "__init__.py").open("a") as module:
+        module.write("\nfrom . import load\n")  # before the app opens its connections
+    shutil.copy(HERE / "batching" / "batching.py", project)
     devdb(project, "reset", "--no-input")
     return project
 
@@ -109,6 +110,7 @@ class Site:
     def __post_init__(self) -> None:
         self.rendered = self.peer.queue == "rendered"
         self.venv = self.project / ".venv" if self.rendered else self.folder / self.peer.queue
+        self.environment = (self.peer.queue, self.peer.packages)
         self.template = f"template_{self.peer.queue}"
         self.marks = self.folder / "marks"
         self.log = self.folder / f"{self.peer.name}.log"
@@ -139,7 +141,7 @@ class Site:
         }
 
     def install(self, django: str) -> dict[str, str]:
-        """Install and migrate it, with a version of Django; return its packages' versions.
+        """Install and migrate it, with a version of Django; return what versions it has.
 
         Raises:
             Unavailable: That fails.
@@ -157,8 +159,14 @@ class Site:
         run(["python", "-m", "django", "migrate"], self.folder, env)
         if self.peer.install:
             run(list(self.peer.install), self.folder, env)
-        frozen = uv("pip", "freeze", f"--python={python}")
-        return dict(line.split("==") for line in frozen.splitlines() if "==" in line)
+        names = {"django", "procrastinate", "psycopg"}
+        names |= {re.split(r"[\[=<]", package)[0] for package in self.peer.packages}
+        frozen = uv("pip", "freeze", f"--python={python}").splitlines()
+        return {
+            name: version
+            for name, _, version in (line.partition("==") for line in frozen)
+            if name in names
+        }
 
     def clear(self, template: str = "") -> None:
         """Begin with empty queues and no marks."""
@@ -174,7 +182,7 @@ class Site:
 
     @contextmanager
     def workers(self) -> Iterator[list[int]]:
-        """Run the workers, and yield their pids; stop them with one signal, then by force."""
+        """Run the workers, and yield their pids; kill them in the end."""
         with self.log.open("ab") as log:
             started = [
                 subprocess.Popen(
@@ -191,10 +199,7 @@ class Site:
         try:
             yield [worker.pid for worker in started]
         finally:
-            running = families([worker.pid for worker in started])
-            for worker in started:
-                worker.send_signal(signal.SIGTERM)
-            for process in psutil.wait_procs(running, timeout=5)[1]:
+            for process in families([worker.pid for worker in started]):
                 process.kill()
             for worker in started:
                 worker.wait()

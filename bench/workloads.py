@@ -34,8 +34,8 @@ class Effort:
     idle: float
 
 
-FULL = Effort(rounds=3, calls=400, jobs=2000, samples=100, limit=20, idle=5)
-QUICK = Effort(rounds=2, calls=100, jobs=400, samples=20, limit=3, idle=1)
+FULL = Effort(rounds=3, calls=400, jobs=1000, samples=50, limit=10, idle=3)
+QUICK = Effort(rounds=2, calls=100, jobs=400, samples=20, limit=4, idle=1)
 
 
 def enqueue(site: Site, effort: Effort) -> Figures:

@@ -3,8 +3,10 @@
 import os
 from typing import Any
 
+from django.conf import settings
 from psycopg_pool import AsyncConnectionPool
 
+from batching import BatchingJobManager
 from load import jobs
 from load.queues.rendered import JOBS
 
@@ -25,5 +27,7 @@ match os.environ.get("BENCH_VARIANT"):
         connector._pool_args.pop("configure")
     case "no check":
         connector._pool_factory = without_check
+    case "batching":
+        app.job_manager = BatchingJobManager(app.connector, settings.WORKER_CONCURRENCY)
     case "prepared":
         connector._pool_args["kwargs"]["prepare_threshold"] = 2

@@ -1,0 +1,175 @@
+"""What must hold with the batching job manager, copied into a rendered project's tests."""
+
+import asyncio
+import signal
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from django.db import connection
+from procrastinate import PsycopgConnector
+from procrastinate.contrib.django import app as django_app
+from procrastinate.contrib.django import connector_params
+from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
+from procrastinate.jobs import Status
+
+from batching import BatchingJobManager
+
+from .kit import Wait, Worker
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def defer(
+    number: int, task: str = "sleep", lock: str | None = None, **arguments: float
+) -> list[int]:
+    """Defer the same job a number of times, and return the ids."""
+    job = django_app.configure_task(f"faults.{task}", lock=lock)
+    return [job.defer(**arguments) for _ in range(number)]
+
+
+def statuses(ids: list[int]) -> Counter[str]:
+    """Return how many of the jobs have which status."""
+    return Counter(ProcrastinateJob.objects.filter(pk__in=ids).values_list("status", flat=True))
+
+
+def done(ids: list[int]) -> Callable[[], bool]:
+    """Make a condition of the jobs' success."""
+    return lambda: statuses(ids) == {"succeeded": len(ids)}
+
+
+def starts(ids: list[int]) -> int:
+    """Return how often the jobs were started."""
+    return ProcrastinateEvent.objects.filter(job__in=ids, type="started").count()
+
+
+def recover(ids: list[int]) -> None:
+    """Let the jobs of dead workers run again, as the project's maintenance does after a while."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT procrastinate_retry_job_v2(id, now(), NULL, NULL, NULL)"
+            " FROM procrastinate_jobs WHERE id = ANY(%s) AND status = 'doing'",
+            [ids],
+        )
+
+
+def test_every_job_runs_once_whoever_takes_it(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(200, seconds=0) + defer(50, "block", seconds=0)
+    with worker(), worker():
+        wait_until(done(ids))
+    assert starts(ids) == len(ids)
+
+
+def test_no_job_waits_behind_a_slow_one(worker: Worker, wait_until: Wait) -> None:
+    """Each worker has four slots: those of six are free."""
+    with worker(), worker():
+        wait_until(done(defer(8, seconds=0)))
+        slow = defer(2, seconds=20)
+        wait_until(lambda: statuses(slow) == {"doing": 2})
+        wait_until(done(defer(40, seconds=0.01)))
+        assert statuses(slow) == {"doing": 2}
+        for pk in slow:
+            django_app.job_manager.cancel_job_by_id(pk, abort=True)
+
+
+def test_jobs_of_a_lock_run_one_after_the_other(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(8, lock="a", seconds=0.01)
+    with worker(), worker():
+        wait_until(done(ids))
+    events = ProcrastinateEvent.objects.filter(job__in=ids).exclude(type="deferred").order_by("id")
+    expected = [(pk, type_) for pk in ids for type_ in ("started", "succeeded")]
+    assert list(events.values_list("job", "type")) == expected
+
+
+def test_a_job_that_cannot_be_finished_fails_alone(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(4, seconds=2)
+    with worker():
+        wait_until(lambda: statuses(ids) == {"doing": 4})
+        with connection.cursor() as cursor:
+            cursor.execute("DELETE FROM procrastinate_jobs WHERE id = %s", [ids[1]])
+        wait_until(lambda: statuses(ids) == {"succeeded": 3})
+        wait_until(done(defer(4, seconds=0)))
+
+
+def test_retries_are_counted_and_hold_nothing_up(worker: Worker, wait_until: Wait) -> None:
+    failing = defer(4, "fail")
+    with worker():
+        wait_until(done(defer(20, seconds=0)))
+        wait_until(lambda: statuses(failing) == {"failed": 4})
+    attempts = ProcrastinateJob.objects.filter(pk__in=failing).values_list("attempts", flat=True)
+    assert set(attempts) == {3}
+
+
+def test_a_job_is_aborted_and_a_waiting_one_cancelled(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(5, seconds=30)
+    with worker():
+        wait_until(lambda: statuses(ids) == {"doing": 4, "todo": 1})
+        for pk in reversed(ids):
+            django_app.job_manager.cancel_job_by_id(pk, abort=True)
+        wait_until(lambda: statuses(ids) == {"aborted": 4, "cancelled": 1})
+        wait_until(done(defer(8, seconds=0)))
+
+
+def test_nothing_is_left_doing_by_a_worker_that_is_stopped(
+    worker: Worker, wait_until: Wait
+) -> None:
+    ids = defer(300, seconds=0.01)
+    with worker() as process:
+        wait_until(lambda: statuses(ids)["succeeded"] > 20)
+    assert process.returncode == 0
+    assert statuses(ids).keys() <= {"todo", "succeeded"}
+    with worker():
+        wait_until(done(ids))
+    assert starts(ids) - len(ids) <= 4  # what was taken and handed back, at most
+
+
+def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(300, seconds=0.01)
+    with worker() as process:
+        wait_until(lambda: statuses(ids)["succeeded"] > 20)
+        process.send_signal(signal.SIGKILL)
+    assert statuses(ids)["doing"] <= 4
+    recover(ids)
+    with worker():
+        wait_until(done(ids))
+
+
+def test_a_lost_database_loses_nothing(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(300, seconds=0.01)
+    with worker():
+        wait_until(lambda: statuses(ids)["succeeded"] > 20)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid != pg_backend_pid()"
+            )
+    recover(ids)
+    with worker():
+        wait_until(done(ids))
+
+
+def test_what_was_taken_and_not_begun_is_handed_back() -> None:
+    ids = defer(5, seconds=0)
+    django_app.job_manager.cancel_job_by_id(ids[4])
+
+    async def take_and_stop() -> None:
+        connector = PsycopgConnector(kwargs=connector_params())
+        await connector.open_async()
+        manager = BatchingJobManager(connector, concurrency=4)
+        worker_id = await manager.register_worker()
+        first = await manager.fetch_job(None, worker_id)
+        assert first
+        await manager.cancel_job_by_id_async(ids[3], abort=True)
+        await manager.finish_job(first, Status.SUCCEEDED, delete_job=False)
+        await manager.unregister_worker(worker_id)
+        await connector.close_async()
+
+    asyncio.run(take_and_stop())
+    jobs = ProcrastinateJob.objects.filter(pk__in=ids).order_by("pk")
+    assert list(jobs.values_list("status", "attempts")) == [
+        ("succeeded", 1),
+        ("todo", 0),
+        ("todo", 0),
+        ("aborted", 0),
+        ("cancelled", 0),
+    ]

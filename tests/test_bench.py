@@ -1,0 +1,59 @@
+"""The measurements of bench/: that they run, and that their results say what was measured."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from conftest import TEMPLATE
+
+from bench import report
+
+MEASURED: dict[str, Any] = {
+    "date": "2030-01-02",
+    "machine": "2 cores",
+    "Python": "3.13.0",
+    "PostgreSQL": {"server_version": "18.6", "fsync": "on", "synchronous_commit": "on"},
+    "base": "one",
+    "notes": {"one": "", "two": "Keeps nothing.", "three": ""},
+    "versions": {"one": "1.0"},
+    "unavailable": {"three": "uv pip: no such package"},
+    "rounds": [
+        {"round": 0, "peer": "one", "workload": "real", "figures": {"real, jobs/s": 100}},
+        {"round": 0, "peer": "two", "workload": "real", "figures": {"real, jobs/s": 300}},
+        {"round": 1, "peer": "two", "workload": "real", "figures": {"real, jobs/s": 50}},
+        {"round": 1, "peer": "one", "workload": "real", "figures": {"real, jobs/s": 50}},
+        {"round": 1, "peer": "one", "workload": "noop", "error": "only 3 of 400 jobs started"},
+    ],
+}
+
+
+def test_ratios_are_those_of_the_same_round(tmp_path: Path) -> None:
+    report.write(MEASURED, tmp_path)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert "| two | ×2.00 (1.00–3.00), 175 |  |  |  |" in lines
+    assert "- two: Keeps nothing." in lines
+    texts = [element.text for element in ElementTree.parse(tmp_path / "chart.svg").iter()]
+    assert [text for text in texts[-8:] if text] == ["two", "2.00", "one", "1.00"]
+
+
+def test_what_could_not_be_measured_is_told(tmp_path: Path) -> None:
+    report.write(MEASURED, tmp_path)
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert "- three: uv pip: no such package" in lines
+    assert "- one, noop, round 2: only 3 of 400 jobs started" in lines
+
+
+@pytest.mark.slow
+def test_the_command_measures_the_project(tmp_path: Path) -> None:
+    options = ("--quick", "--rounds=1", "--only=this project", "--work=noop")
+    command = (sys.executable, "-m", "bench", *options, f"--output={tmp_path}")
+    subprocess.run(command, check=True, cwd=TEMPLATE, stdin=subprocess.DEVNULL)
+    result = json.loads((tmp_path / "rounds.json").read_text())
+    assert result["PostgreSQL"]["fsync"] == result["PostgreSQL"]["synchronous_commit"] == "on"
+    assert not result["unavailable"]
+    assert {record["peer"] for record in result["rounds"]} == set(result["notes"])
+    assert all(record["figures"]["noop, jobs/s"] > 0 for record in result["rounds"])
