@@ -48,6 +48,9 @@ PREFIXES = ("DJANGO_", "PG", "PROCRASTINATE_", "PYTEST_", "SECRET_KEY")
 
 T = TypeVar("T")
 
+# Processes inherit it if Ctrl-C is ignored, as a shell has its background commands do.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 def clean_environment() -> dict[str, str]:
     """Return this environment without the settings above and without the template's own venv."""

@@ -356,7 +356,7 @@ def test_djangos_own_app_is_no_worker(own: Project) -> None:
 
 
 def test_a_web_server_never_loads_the_tasks(own: Project, start: Start) -> None:
-    probe = "def post_request(worker, request, environ, response):\n    import sys\n    print('tasks' in sys.modules, 'probed')\n"
+    probe = "def post_request(worker, request, environ, response):\n    import sys\n    print('tasks' in sys.modules, 'probed', flush=True)\n"
     write(own, {"probe.py": (own.path / "gunicorn.conf.py").read_text() + probe})
     port = str(free_port())
     running = start(own, "gunicorn", "--config=probe.py", f"{own.slug}.wsgi", PORT=port)

@@ -157,7 +157,17 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
         "attempts",
         "scheduled_at",
     ]
-    fields = ["task_name", "pretty_args", "status", *ProcrastinateJobAdmin.fields[4:]]
+    fields = [
+        "task_name",
+        "pretty_args",
+        "status",
+        "queue_name",
+        "lock",
+        "queueing_lock",
+        "priority",
+        "scheduled_at",
+        "attempts",
+    ]
     list_filter = ["status", TaskFilter]
     # Facets are full counts.
     show_facets = admin.ShowFacets.NEVER
