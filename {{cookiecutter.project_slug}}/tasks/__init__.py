@@ -77,7 +77,7 @@ class WorkerApp(DjangoApp):
         """
         # Not for a worker within another process: a test may know few of the tasks.
         if kwargs.get("install_signal_handlers", True):
-            BaseCommand().check(tags=["jobs"])
+            BaseCommand().check(tags=["jobs"], databases=[])
         await super().run_worker_async(**kwargs)
 
 
