@@ -69,7 +69,7 @@ class FailureInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]
     @admin.display(description="Took")
     def took(self, failure: JobFailure) -> str | None:
         """Return how long the attempt ran, if that is known."""
-        return f"{failure.duration:.1f} seconds" if failure.duration else None
+        return f"{failure.duration:.2f} seconds" if failure.duration else None
 
     @admin.display(description="Traceback")
     def raised(self, failure: JobFailure) -> str:

@@ -173,7 +173,7 @@ def test_a_job_is_shown_for_people_and_without_inline_styles(
     job = make("failed", task_name="shop.orders.ship", args='{"order_id": 7}')
     JobFailure.objects.create(job=job, attempt=1, duration=2.3456789)
     page = admin_client.get(f"{LIST}{job.pk}/change/").content.decode()
-    for shown in ("shop.orders.ship", "{&quot;order_id&quot;: 7}", "2.3 seconds"):
+    for shown in ("shop.orders.ship", "{&quot;order_id&quot;: 7}", "2.35 seconds"):
         assert f'<div class="readonly">{shown}</div>' in page
     assert " style=" not in page
 
