@@ -41,9 +41,9 @@ QUICK = Effort(rounds=2, calls=100, jobs=400, samples=20, limit=4, idle=1)
 def enqueue(site: Site, effort: Effort) -> Figures:
     """Measure calls per second, and how much of its rate a row keeps with a job beside it."""
     site.clear()
-    rates = site.produce("enqueue", "noop", effort.calls)
-    kept = rates.pop("row and job") / rates.pop("row")
-    return {f"{way}, calls/s": rate for way, rate in rates.items()} | {"row kept": kept}
+    figures = site.produce("enqueue", "noop", effort.calls)
+    kept = {"row kept": figures.pop("row kept")}
+    return {f"{way}, calls/s": rate for way, rate in figures.items()} | kept
 
 
 def drain(job: str, site: Site, effort: Effort) -> Figures:
