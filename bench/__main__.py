@@ -3,6 +3,7 @@
 import argparse
 import platform
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -121,4 +122,7 @@ WORKLOADS: dict[str, Callable[[Site, Effort], Figures]] = {
 }
 QUICKLY = ["real"]
 
-main()
+try:
+    main()
+except Unavailable as error:
+    sys.exit(str(error))

@@ -7,7 +7,7 @@ from statistics import quantiles
 
 from .sites import Site, Unavailable, families
 
-MARK = struct.Struct("dd")  # as in load.jobs: when a job was sent, when it started
+MARK = struct.Struct("dd")  # as in load.jobs: when a job was sent, when it was done
 WARM_UP = 0.2  # of the jobs: the workers of a site do not all start at once
 
 Figures = dict[str, float]
@@ -41,9 +41,9 @@ QUICK = Effort(rounds=2, calls=100, jobs=400, samples=20, limit=4, idle=1)
 def enqueue(site: Site, effort: Effort) -> Figures:
     """Measure calls per second, and how much of its rate a row keeps with a job beside it."""
     site.clear()
-    rates = site.produce("enqueue", "noop", effort.calls)
-    kept = rates.pop("row and job") / rates.pop("row")
-    return {f"{way}, calls/s": rate for way, rate in rates.items()} | {"row kept": kept}
+    figures = site.produce("enqueue", "noop", effort.calls)
+    kept = {"row kept": figures.pop("row kept")}
+    return {f"{way}, calls/s": rate for way, rate in figures.items()} | kept
 
 
 def drain(job: str, site: Site, effort: Effort) -> Figures:
@@ -60,27 +60,27 @@ def work(site: Site, effort: Effort) -> tuple[float, float]:
     """Run the workers until the queue is empty, or for as long as it is enough.
 
     Returns:
-        How many jobs they start per second, and the processor time that they take for one in
-        milliseconds: less the database's, and steadier than the rate on a machine that is shared.
+        How many jobs they do per second, and the processor time that they take for one in
+        milliseconds: without the database's, and steadier where other programs run as well.
 
     Raises:
-        Unavailable: They start hardly any.
+        Unavailable: They do hardly any.
     """
     with site.workers() as workers:
         wait_for_marks(site, 1, 0)
         begun, before = len(marks(site)), cpu(workers)
         wait_for_marks(site, effort.jobs, effort.limit)
-        started = sorted(moment for _, moment in marks(site))
+        done = sorted(moment for _, moment in marks(site))
         used = cpu(workers) - before
-    if len(started) < begun + 10:
-        raise Unavailable(f"only {len(started)} of {effort.jobs} jobs started")
-    skipped = int(len(started) * WARM_UP)
-    rate = (len(started) - 1 - skipped) / (started[-1] - started[skipped])
-    return rate, 1000 * used / (len(started) - begun)
+    if len(done) < begun + 10:
+        raise Unavailable(f"only {len(done)} of {effort.jobs} jobs were done")
+    skipped = int(len(done) * WARM_UP)
+    rate = (len(done) - 1 - skipped) / (done[-1] - done[skipped])
+    return rate, 1000 * used / (len(done) - begun)
 
 
 def latency(site: Site, effort: Effort) -> Figures:
-    """Measure the milliseconds from a call to its job's start, and what idle workers cost."""
+    """Measure the milliseconds from a call to its job, a no-op, and what idle workers cost."""
     site.clear()
     with site.workers() as workers:
         site.produce("fill", "noop", 1)
@@ -94,9 +94,9 @@ def latency(site: Site, effort: Effort) -> Figures:
             / 1e6,
             "idle CPU, %": 100 * (cpu(workers) - before) / effort.idle,
         }
-    waits = [1000 * (started - sent) for sent, started in marks(site)]
+    waits = [1000 * (done - sent) for sent, done in marks(site)]
     if len(waits) < effort.samples:
-        raise Unavailable(f"only {len(waits)} of {effort.samples} jobs started")
+        raise Unavailable(f"only {len(waits)} of {effort.samples} jobs were done")
     cuts = quantiles(waits, n=100, method="inclusive")
     return {"p50, ms": cuts[49], "p95, ms": cuts[94], "p99, ms": cuts[98]} | figures
 
@@ -107,13 +107,13 @@ def cpu(workers: list[int]) -> float:
 
 
 def marks(site: Site) -> list[tuple[float, ...]]:
-    """Return when the site's jobs were sent and when they started."""
+    """Return when the site's jobs were sent and when they were done."""
     data = site.marks.read_bytes()
     return list(MARK.iter_unpack(data[: len(data) // MARK.size * MARK.size]))
 
 
 def wait_for_marks(site: Site, number: int, limit: float) -> None:
-    """Wait until jobs have started: 30 seconds for the first one, then the limit in seconds."""
+    """Wait until jobs are done: 30 seconds for the first one, then the limit in seconds."""
     end = time.monotonic() + 30
     begun = False
     while (size := site.marks.stat().st_size) < number * MARK.size and time.monotonic() < end:

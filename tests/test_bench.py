@@ -26,7 +26,7 @@ MEASURED: dict[str, Any] = {
         {"round": 0, "peer": "two", "workload": "real", "figures": {"real, jobs/s": 300}},
         {"round": 1, "peer": "two", "workload": "real", "figures": {"real, jobs/s": 50}},
         {"round": 1, "peer": "one", "workload": "real", "figures": {"real, jobs/s": 50}},
-        {"round": 1, "peer": "one", "workload": "noop", "error": "only 3 of 400 jobs started"},
+        {"round": 1, "peer": "one", "workload": "noop", "error": "only 3 of 400 jobs were done"},
     ],
 }
 
@@ -44,7 +44,7 @@ def test_what_could_not_be_measured_is_told(tmp_path: Path) -> None:
     report.write(MEASURED, tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert "- three: uv pip: no such package" in lines
-    assert "- one, noop, round 2: only 3 of 400 jobs started" in lines
+    assert "- one, noop, round 2: only 3 of 400 jobs were done" in lines
 
 
 @pytest.mark.slow
