@@ -316,10 +316,10 @@ def wait() -> dict[str, Any]:
 
 def judge(waiting: dict[str, Any]) -> dict[str, Any]:
     """Tell what `check` and the calls say, and else what becomes of the jobs."""
-    from jobs.checks import check_jobs
+    from jobs.checks import check_jobs, check_waiting_jobs
 
     try:
-        check = sorted({str(message.id) for message in check_jobs(databases=["default"])})
+        check = sorted({str(message.id) for message in check_jobs() + check_waiting_jobs()})
     except Exception as error:  # noqa: BLE001, whatever it is
         check = [type(error).__name__]
     rows = defer_all()

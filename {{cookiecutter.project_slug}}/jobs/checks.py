@@ -8,7 +8,7 @@ import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from copy import copy
 from importlib import import_module
@@ -18,7 +18,7 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
 from django.db import ProgrammingError
 from django.utils.module_loading import module_has_submodule
 from procrastinate import App
@@ -44,14 +44,8 @@ HINTS = {
 
 
 @register("jobs")
-def check_jobs(
-    databases: Collection[str] | None = None, **options: Any
-) -> list[CheckMessage]:
-    """Return where the apps' bridges and the worker's tasks disagree.
-
-    Args:
-        databases: If given, as by `migrate`, the jobs that wait are checked as well.
-    """
+def check_jobs(**options: Any) -> list[CheckMessage]:
+    """Return where the apps' bridges and the worker's tasks disagree."""
     if errors := list(_check_imports("tasks")):
         return errors
     app: App = import_module("tasks").app
@@ -62,8 +56,28 @@ def check_jobs(
     )
     if errors := list(_check_imports(*app.import_paths, *bridges)):
         return errors
-    found = [*_check_declared(app), *_check_tasks(app), *_check_periodic(app)]
-    return found + list(_check_waiting(app)) if databases else found
+    return [*_check_declared(app), *_check_tasks(app), *_check_periodic(app)]
+
+
+@register(Tags.database)
+def check_waiting_jobs(**options: Any) -> list[CheckMessage]:
+    """Return the names under which jobs wait that no task has.
+
+    It runs where a database is named, as in ``check --database default``, and in every
+    ``migrate``.
+    """
+    if any(message.is_serious() for message in check_jobs()):
+        return []
+    known = import_module("tasks").app.tasks
+    waiting = QueuedJob.objects.filter(status="todo").exclude(task_name__in=known)
+    # Before the first migration there is no table, and nothing waits.
+    with suppress(ProgrammingError):
+        names = list(waiting.values_list("task_name", flat=True).distinct())
+        return [
+            _message("W003", f"Jobs wait as {name}, which is no task.", "tasks")
+            for name in names
+        ]
+    return []
 
 
 def _check_imports(*names: str) -> Iterator[CheckMessage]:
@@ -146,14 +160,6 @@ def _check_periodic(app: App) -> Iterator[CheckMessage]:
         except (TypeError, ValueError) as error:
             text = f"{task.name} cannot run at {periodic.cron!r}: {error}."
             yield _message("E007", text, _place(task))
-
-
-def _check_waiting(app: App) -> Iterator[CheckMessage]:
-    waiting = QueuedJob.objects.filter(status="todo").exclude(task_name__in=app.tasks)
-    # Before the first migration there is no table, and nothing waits.
-    with suppress(ProgrammingError):
-        for name in waiting.values_list("task_name", flat=True).distinct():
-            yield _message("W003", f"Jobs wait as {name}, which is no task.", "tasks")
 
 
 def _message(number: str, text: str, place: str) -> CheckMessage:

@@ -77,8 +77,7 @@ class WorkerApp(DjangoApp):
         """
         # Not for a worker within another process: a test may know few of the tasks.
         if kwargs.get("install_signal_handlers", True):
-            # No databases, which Django 6 would add: nothing may ask them here, on the loop.
-            BaseCommand().check(tags=["jobs"], databases=[])
+            BaseCommand().check(tags=["jobs"])
         await super().run_worker_async(**kwargs)
 
 
