@@ -61,10 +61,10 @@ def test_every_job_runs_once_whoever_takes_it(worker: Worker, wait_until: Wait) 
 
 
 def test_no_job_waits_behind_a_slow_one(worker: Worker, wait_until: Wait) -> None:
-    """Each worker has four slots: those of six are free."""
+    """The two workers have four slots each."""
     with worker(), worker():
         wait_until(done(defer(8, seconds=0)))
-        slow = defer(2, seconds=20)
+        slow = defer(2, seconds=1000)
         wait_until(lambda: statuses(slow) == {"doing": 2})
         wait_until(done(defer(40, seconds=0.01)))
         assert statuses(slow) == {"doing": 2}
@@ -82,7 +82,7 @@ def test_jobs_of_a_lock_run_one_after_the_other(worker: Worker, wait_until: Wait
 
 
 def test_a_job_that_cannot_be_finished_fails_alone(worker: Worker, wait_until: Wait) -> None:
-    ids = defer(4, seconds=2)
+    ids = defer(4, seconds=5)
     with worker():
         wait_until(lambda: statuses(ids) == {"doing": 4})
         with connection.cursor() as cursor:
@@ -101,7 +101,7 @@ def test_retries_are_counted_and_hold_nothing_up(worker: Worker, wait_until: Wai
 
 
 def test_a_job_is_aborted_and_a_waiting_one_cancelled(worker: Worker, wait_until: Wait) -> None:
-    ids = defer(5, seconds=30)
+    ids = defer(5, seconds=1000)
     with worker():
         wait_until(lambda: statuses(ids) == {"doing": 4, "todo": 1})
         for pk in reversed(ids):
