@@ -130,7 +130,9 @@ def act(name: str, site: Any, request: HttpRequest, chosen: QuerySet[Any]) -> No
     """Do an action to those of the chosen jobs that it is for, and log who did it."""
     description, status, change = ACTIONS[name]
     acted = 0
-    for pk in chosen.values_list("pk", flat=True):
+    # Now: jobs leave the list's filter when their status changes.
+    pks = list(chosen.values_list("pk", flat=True))
+    for pk in pks:
         job = QueuedJob.objects.select_for_update().filter(pk=pk, status=status)
         try:
             with transaction.atomic():
@@ -141,7 +143,7 @@ def act(name: str, site: Any, request: HttpRequest, chosen: QuerySet[Any]) -> No
         except UniqueViolation:
             problem = f"Job {pk}: another with the same queueing lock waits already."
             site.message_user(request, problem, messages.ERROR)
-    site.message_user(request, f"{description}: {acted} of {len(chosen)}")
+    site.message_user(request, f"{description}: {acted} of {len(pks)}")
 
 
 @admin.register(QueuedJob)

@@ -117,6 +117,15 @@ def test_an_action_changes_only_jobs_of_its_status_and_is_logged(
     assert entry.object_id in {str(job.pk) for job in jobs.values()}
 
 
+def test_the_jobs_that_leave_the_filter_are_counted(
+    client: Client, staff: User
+) -> None:
+    allow(staff, "retry_job")
+    form = {"action": "retry_job", "_selected_action": [make("failed").pk]}
+    page = client.post(f"{LIST}?status__exact=failed", form, follow=True)
+    assert "Run again (failed jobs): 1 of 1" in page.content.decode()
+
+
 def test_a_job_that_runs_again_keeps_its_attempts_and_no_request_to_stop(
     client: Client, staff: User
 ) -> None:

@@ -259,6 +259,8 @@ def test_a_scheduled_import_waits_for_its_time(user: User, csv_file: CsvFile) ->
     )
     assert ProcrastinateJob.objects.get().scheduled_at == due
     assert state(contact_import) == State.SCHEDULED
+    services.cancel_import(import_id=contact_import.pk)
+    assert not ContactImport.objects.select_related("job").get().due_at
 
 
 def test_cancelling_takes_a_waiting_import_out_of_the_queue(start: Start) -> None:
@@ -320,7 +322,7 @@ def test_rejected_rows_are_harmless_in_a_spreadsheet(start: Start) -> None:
     run(contact_import)
     lines = list(services.rejected_csv(import_id=contact_import.pk))
     assert lines == [
-        "line,reason,row\r\n",
+        "line,reason,email,name,company\r\n",
         "2,a NUL character,'=1+1,'@x,a\N{REPLACEMENT CHARACTER}b\r\n",
         "3,unexpected end of data\r\n",
     ]

@@ -1,4 +1,5 @@
 from datetime import datetime, timedelta
+from math import ceil
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -139,8 +140,10 @@ class ContactImport(models.Model):
 
     @property
     def due_at(self) -> datetime | None:
-        """When its job may start, if that is not now."""
-        due = self.job and self.job.scheduled_at
+        """When its job, which waits, may start, if that is not now."""
+        if not self.job or self.job.status != "todo":
+            return None
+        due = self.job.scheduled_at
         return due if due and due > timezone.now() else None
 
     @property
@@ -157,12 +160,12 @@ class ContactImport(models.Model):
         return int((self.line - self.started_line) / max(time.total_seconds(), 0.001))
 
     @property
-    def done_at(self) -> datetime | None:
-        """When it will be done at this rate."""
+    def time_left(self) -> timedelta | None:
+        """How long it will take at this rate, in whole seconds."""
         if not self.rate:
             return None
         lines_left = (self.length - self.cursor) * self.line / self.cursor
-        return timezone.now() + timedelta(seconds=lines_left / self.rate)
+        return timedelta(seconds=ceil(lines_left / self.rate))
 
 
 class ImportPiece(models.Model):

@@ -237,8 +237,9 @@ def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
 
 
 def rejected_csv(*, import_id: int) -> Iterator[str]:
-    """Yield the lines of a CSV file of an import's rejected rows."""
-    yield from contacts_csv.write_rows([("line", "reason", "row")])
+    """Yield the lines of a CSV file of an import's rejected rows, to be mended."""
+    columns = ContactImport.objects.get(pk=import_id).columns
+    yield from contacts_csv.write_rows([("line", "reason", *columns)])
     yield from contacts_csv.write_rows(_rejected_rows(import_id))
 
 
