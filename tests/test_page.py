@@ -413,7 +413,9 @@ def test_a_person_logs_in_and_out_and_chooses_passwords(
     page.get_by_label("Email").fill("bob@example.com")
     page.get_by_role("button", name="Send the link").click()
     see("Look at your e-mail")
-    [link] = wait_until(lambda: re.findall(r"http://\S+/reset/\S+", running.output))
+    # Django 6 breaks the long lines of an e-mail, on the console too.
+    mail = re.compile(r"http://\S+/reset/\S+/$", re.MULTILINE)
+    [link] = wait_until(lambda: mail.findall(re.sub(r"=\n.*?\| ", "", running.output)))
     page.goto(link)
     see("Choose a new password")
     choose("purple monkey")
