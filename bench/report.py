@@ -85,7 +85,8 @@ def tables(result: dict[str, Any]) -> str:
     values, base = collect(result), result["base"]
     numbers = {record["round"] for record in result["rounds"]}
     parts = [INTRODUCTION.format(**result, **result["PostgreSQL"], count=len(numbers))]
-    for title, figures in TABLES.items():
+    for title, all_figures in TABLES.items():
+        figures = [figure for figure in all_figures if values[figure, base]]
         rows = [
             [
                 peer,

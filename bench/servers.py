@@ -57,6 +57,7 @@ def redis(folder: Path) -> Iterator[str]:
             check=False,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
     if not shutil.which("redis-server"):
         yield ""

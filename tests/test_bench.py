@@ -34,7 +34,7 @@ MEASURED: dict[str, Any] = {
 def test_ratios_are_those_of_the_same_round(tmp_path: Path) -> None:
     report.write(MEASURED, tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert "| two | ×2.00 (1.00–3.00), 175 |  |  |  |" in lines
+    assert "| two | ×2.00 (1.00–3.00), 175 |" in lines
     assert "- two: Keeps nothing." in lines
     texts = [element.text for element in ElementTree.parse(tmp_path / "chart.svg").iter()]
     assert [text for text in texts[-8:] if text] == ["two", "2.00", "one", "1.00"]
