@@ -45,9 +45,19 @@ def starts(ids: list[int]) -> int:
     return ProcrastinateEvent.objects.filter(job__in=ids, type="started").count()
 
 
-def recover(ids: list[int]) -> None:
+def recover(ids: list[int], wait_until: Wait) -> None:
     """Let the jobs of dead workers run again, as the project's maintenance does after a while."""
     with connection.cursor() as cursor:
+
+        def at_rest() -> bool:
+            """Tell whether PostgreSQL has ended the statements that killed workers began."""
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+                " AND datname = current_database() AND pid != pg_backend_pid()"
+            )
+            return cursor.fetchone() == (0,)
+
+        wait_until(at_rest)
         cursor.execute(
             "SELECT procrastinate_retry_job_v2(id, now(), NULL, NULL, NULL)"
             " FROM procrastinate_jobs WHERE id = ANY(%s) AND status = 'doing'",
@@ -122,7 +132,7 @@ def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None
         wait_until(lambda: statuses(ids)["succeeded"] > 20)
         process.send_signal(signal.SIGKILL)
     assert statuses(ids)["doing"] <= 4
-    recover(ids)
+    recover(ids, wait_until)
     with worker():
         wait_until(done(ids))
 
@@ -136,7 +146,7 @@ def test_a_lost_database_loses_nothing(worker: Worker, wait_until: Wait) -> None
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid != pg_backend_pid()"
             )
-    recover(ids)
+    recover(ids, wait_until)
     with worker():
         wait_until(done(ids))
 
