@@ -257,7 +257,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
             process = subprocess.Popen(
                 [find_uv(), "run", *command],
                 cwd=project.path,
-                env=project.env | env,
+                # What is written is waited for.
+                env=project.env | {"PYTHONUNBUFFERED": "1"} | env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -14,7 +14,7 @@ PLACES = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(0)
 def test_batches_survive_faults(site: Project) -> None:
     """Once, or BATCHING_RUNS times."""
