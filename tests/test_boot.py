@@ -143,6 +143,7 @@ def test_a_task_that_does_not_ask_is_killed_and_comes_back(
     press_ctrl_c(running, site)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Path) -> None:
     clone = replace(site, path=tmp_path / "clone")
@@ -163,6 +164,7 @@ def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Pat
         clone.run("manage.py", "devdb", "stop")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_postgresql_of_ones_own_does_as_well(
     site: Project, start: Start, browse: Browse, system_postgres: str

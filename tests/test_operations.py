@@ -118,6 +118,7 @@ def status(url: str, **headers: str) -> int:
     return httpx.get(url, headers=headers, timeout=30).status_code
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_job_of_a_killed_worker_runs_again_within_90_seconds(production: Production) -> None:
     """T28."""

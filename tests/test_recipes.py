@@ -47,7 +47,7 @@ def welcome(*, customer_id: int) -> None:
 """,
 }
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -26,8 +26,11 @@ print(client.get("/").content.decode())
 """
 
 
+OTHERS = pytest.param({"project_slug": "zebra", "app_name": "aa"}, marks=pytest.mark.slow)
+
+
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("names", [{}, {"project_slug": "zebra", "app_name": "aa"}], ids=str)
+@pytest.mark.parametrize("names", [{}, OTHERS], ids=str)
 def test_the_sample_is_removed_in_one_step(
     installed: Project, tmp_path: Path, names: dict[str, str]
 ) -> None:

@@ -88,7 +88,12 @@ def run_gate(project: Project, *tests: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*NAMES[:2], *(pytest.param(name, marks=pytest.mark.exhaustive) for name in NAMES[2:])]
+    "name",
+    [
+        NAMES[0],
+        pytest.param(NAMES[1], marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in NAMES[2:]),
+    ],
 )
 def test_a_started_app_is_green_and_a_worker_runs_its_job(growing: Project, name: str) -> None:
     before = tree(growing)
