@@ -47,7 +47,7 @@ def test_what_could_not_be_measured_is_told(tmp_path: Path) -> None:
     assert "- one, noop, round 2: only 3 of 400 jobs were done" in lines
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_the_command_measures_the_project(tmp_path: Path) -> None:
     options = ("--quick", "--rounds=1", "--only=this project", "--work=noop")
     command = (sys.executable, "-m", "bench", *options, f"--output={tmp_path}")
