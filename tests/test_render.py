@@ -112,6 +112,7 @@ PATHS = [
     "templates/403_csrf.html",
     "templates/404.html",
     "templates/500.html",
+    "templates/admin/base_site.html",
     "templates/base.html",
     "templates/blank.html",
     "templates/error.html",

@@ -185,6 +185,7 @@ def test_a_job_is_shown_for_people_and_without_inline_styles(
     for shown in ("shop.orders.ship", "{&quot;order_id&quot;: 7}", "2.35 seconds"):
         assert f'<div class="readonly">{shown}</div>' in page
     assert " style=" not in page
+    assert 'rel="icon"' in page
 
 
 def test_failures_are_seen_by_those_who_may(client: Client, staff: User) -> None:
