@@ -319,7 +319,8 @@ def judge(waiting: dict[str, Any]) -> dict[str, Any]:
     from jobs.checks import check_jobs, check_waiting_jobs
 
     try:
-        check = sorted({str(message.id) for message in check_jobs() + check_waiting_jobs()})
+        found = check_jobs() + check_waiting_jobs(["default"])
+        check = sorted({str(message.id) for message in found})
     except Exception as error:  # noqa: BLE001, whatever it is
         check = [type(error).__name__]
     rows = defer_all()

@@ -315,6 +315,7 @@ def test_jobs_that_wait_under_a_lost_name_are_told(own: Project) -> None:
     own.run("manage.py", "shell", "-c", "from shop import tasks; tasks.report.defer(timestamp=0)")
     renamed = {"shop/tasks.py": BRIDGE, "tasks/shop.py": BODIES}
     write(own, {path: text.replace("report", "tell") for path, text in renamed.items()})
+    assert "W003" not in own.run("manage.py", "check").stdout
     lost = "tasks: (jobs.W003) Jobs wait as shop.report, which is no task."
     assert lost in own.run("manage.py", "check", "--database=default").stdout
     assert lost in own.run("manage.py", "migrate").stdout

@@ -8,7 +8,7 @@ import os
 import re
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from copy import copy
 from importlib import import_module
@@ -60,13 +60,16 @@ def check_jobs(**options: Any) -> list[CheckMessage]:
 
 
 @register(Tags.database)
-def check_waiting_jobs(**options: Any) -> list[CheckMessage]:
+def check_waiting_jobs(
+    databases: Collection[str] | None = None, **options: Any
+) -> list[CheckMessage]:
     """Return the names under which jobs wait that no task has.
 
-    It runs where a database is named, as in ``check --database default``, and in every
-    ``migrate``.
+    Args:
+        databases: Named in ``check --database default`` and by every ``migrate``;
+            without any, nothing is asked.
     """
-    if any(message.is_serious() for message in check_jobs()):
+    if not databases or any(message.is_serious() for message in check_jobs()):
         return []
     known = import_module("tasks").app.tasks
     waiting = QueuedJob.objects.filter(status="todo").exclude(task_name__in=known)
