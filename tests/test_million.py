@@ -71,9 +71,8 @@ def test_a_million_rows_are_cancelled_in_seconds(
     database = database_of(site)
     browser.upload("people.csv", make_contacts_file(1_000_000).content)
     wait_until(lambda: database.last_import()["imported"] > 100_000, 300)
-    page = browser.submit("/", f"/imports/{database.last_import()['id']}/cancel/")
+    browser.submit("/", f"/imports/{database.last_import()['id']}/cancel/")
     asked = time.monotonic()
-    assert "Stopping" in page
     wait_until(lambda: database.last_import()["status"] == "aborted", 10)
     with capsys.disabled():
         print(f"\nStopped {time.monotonic() - asked:.1f} s after it was asked to")
