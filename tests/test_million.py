@@ -71,13 +71,14 @@ def test_a_million_rows_are_cancelled_in_seconds(
     database = database_of(site)
     browser.upload("people.csv", make_contacts_file(1_000_000).content)
     wait_until(lambda: database.last_import()["imported"] > 100_000, 300)
-    browser.submit("/", f"/imports/{database.last_import()['id']}/cancel/")
     asked = time.monotonic()
+    browser.submit("/", f"/imports/{database.last_import()['id']}/cancel/")
     wait_until(lambda: database.last_import()["status"] == "aborted", 10)
     with capsys.disabled():
         print(f"\nStopped {time.monotonic() - asked:.1f} s after it was asked to")
     stopped = database.last_import()
-    assert len(database.contacts()) == stopped["imported"] < 990_000
+    # Some rows have the address of another.
+    assert 0 < len(database.contacts()) <= stopped["imported"] < 990_000
     running.interrupt()
 
 
