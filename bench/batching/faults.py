@@ -7,11 +7,11 @@ from django.conf import settings
 from jobs.bridge import job
 from jobs.retry import Retry
 
-from batching import BatchingJobManager
+from batching import make_job_manager
 
 from . import app
 
-app.job_manager = BatchingJobManager(app.connector, settings.WORKER_CONCURRENCY)
+app.job_manager = make_job_manager(app.connector, settings.WORKER_CONCURRENCY)
 
 
 async def sleep(*, seconds: float) -> None:

@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 from django.db import connection, transaction
-from procrastinate import PsycopgConnector
+from procrastinate import PsycopgConnector, sql
 from procrastinate.contrib.django import app as django_app
 from procrastinate.contrib.django import connector_params
 from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
 
-from batching import BatchingJobManager
+from batching import BatchingJobManager, make_job_manager
 
 from .kit import Wait, Worker
 
@@ -161,6 +162,36 @@ async def taking(number: int) -> AsyncIterator[tuple[BatchingJobManager, int, li
     jobs = [await manager.fetch_job(None, worker_id) for _ in range(number)]
     yield manager, worker_id, [job for job in jobs if job]
     await connector.close_async()
+
+
+def test_stopping_workers_hold_nothing_back_behind_a_slow_job() -> None:
+    """A worker that was told to stop has given out one of the jobs that it took."""
+    ids = defer(4, seconds=0)
+
+    async def stop() -> None:
+        query = "SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing'"
+        async with taking(1) as (manager, _, _), asyncio.timeout(10):
+            while (await manager.connector.execute_query_one_async(query))["count"] > 1:
+                await asyncio.sleep(0.05)
+
+    asyncio.run(stop())
+    assert statuses(ids) == {"doing": 1, "todo": 3}
+
+
+def test_what_procrastinate_changes_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    connector = PsycopgConnector()
+    assert type(make_job_manager(connector, 4)) is BatchingJobManager
+
+    def fetch_job(self: JobManager, queues: list[str]) -> None: ...
+
+    with monkeypatch.context() as change:
+        change.setattr(JobManager, "fetch_job", fetch_job)
+        assert type(make_job_manager(connector, 4)) is JobManager
+    assert "not batched" in caplog.text
+    monkeypatch.setitem(sql.queries, "finish_job", "SELECT procrastinate_finish_job_v2(%(job_id)s)")
+    assert type(make_job_manager(connector, 4)) is JobManager
 
 
 def test_a_job_that_cannot_be_finished_fails_alone() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from psycopg_pool import AsyncConnectionPool
 
-from batching import BatchingJobManager
+from batching import make_job_manager
 from load import jobs
 from load.queues.rendered import JOBS
 
@@ -28,6 +28,6 @@ match os.environ.get("BENCH_VARIANT"):
     case "no check":
         connector._pool_factory = without_check
     case "batching":
-        app.job_manager = BatchingJobManager(app.connector, settings.WORKER_CONCURRENCY)
+        app.job_manager = make_job_manager(app.connector, settings.WORKER_CONCURRENCY)
     case "prepared":
         connector._pool_args["kwargs"]["prepare_threshold"] = 2
