@@ -15,9 +15,10 @@ import psutil
 
 from . import report, servers, sites
 from .floor import floor
-from .peers import PEERS, SETTINGS
+from .peers import PEERS, SETTINGS, WEB
 from .sites import TEMPLATE, Site, Unavailable
 from .sizes import sizes
+from .web import web
 from .workloads import FULL, QUICK, Effort, Figures, drain, enqueue, latency
 
 FOLDER = TEMPLATE / "build" / "bench"
@@ -27,7 +28,7 @@ def main() -> None:
     """Measure, and write the rounds, the tables and the chart."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds")
-    parser.add_argument("--settings", action="store_true", help="this project's settings instead")
+    parser.add_argument("what", nargs="?", choices=KINDS, default="queues", help="are compared")
     parser.add_argument("--only", nargs="+", metavar="WORD", help="queues with it in their names")
     parser.add_argument("--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="not all")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
@@ -44,7 +45,7 @@ def main() -> None:
         words = options.only or [""]
         chosen = [
             Site(peer, project, FOLDER, postgres, redis)
-            for peer in (SETTINGS if options.settings else PEERS)
+            for peer in KINDS[options.what][0]
             if any(word in peer.name for word in words)
         ]
         result: dict[str, Any] = {
@@ -92,8 +93,10 @@ def measure(
     what else the machine does, and what the last one left behind, hits them all alike.
     """
     rounds = options.rounds or effort.rounds
+    kind = KINDS[options.what][1]
+    work = options.work or ([name for name in kind if name in QUICKLY] if options.quick else kind)
     for number in range(rounds):
-        for name in options.work or (QUICKLY if options.quick else WORKLOADS):
+        for name in work:
             say(f"Round {number + 1} of {rounds}: {name}")
             for site in random.sample(ready, len(ready)):
                 record = {"round": number, "peer": site.peer.name, "workload": name}
@@ -119,8 +122,11 @@ WORKLOADS: dict[str, Callable[[Site, Effort], Figures]] = {
     "enqueue": enqueue,
     "floor": floor,
     "sizes": sizes,
+    "web": web,
 }
-QUICKLY = ["real"]
+JOBS = [name for name in WORKLOADS if name != "web"]
+QUICKLY = ("real", "web")
+KINDS = {"queues": (PEERS, JOBS), "settings": (SETTINGS, JOBS), "web": (WEB, ["web"])}
 
 try:
     main()

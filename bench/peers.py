@@ -199,3 +199,25 @@ SETTINGS = (
         worker=("python", "-m", "load.uvloop", *RENDERED.worker[1:]),
     ),
 )
+
+# Ways to give out the rendered project's pages; its own is gunicorn.conf.py's.
+GUNICORN = replace(
+    RENDERED, name="1 process, 4 threads", worker=("gunicorn", "my_project.wsgi"), jobs=()
+)
+WEB = (
+    GUNICORN,
+    *(
+        replace(
+            GUNICORN,
+            name=f"{processes} processes, {threads} threads",
+            env={"GUNICORN_CMD_ARGS": f"--workers={processes} --threads={threads}"},
+        )
+        for processes, threads in ((1, 1), (1, 16), (2, 1), (2, 4), (4, 1))
+    ),
+    replace(
+        GUNICORN,
+        name="uvicorn",
+        packages=("uvicorn==0.40.0",),
+        worker=("uvicorn", "my_project.asgi:application"),
+    ),
+)

@@ -16,6 +16,13 @@ TABLES = {
         f"{job}, CPU ms/job" for job in ("real", "noop", "areal", "anoop")
     ),
     "Jobs enqueued": ("one by one, calls/s", "in batches of 500, calls/s", "row kept"),
+    "Pages": (
+        "page, requests/s",
+        "page, CPU ms/request",
+        "page p50, ms",
+        "page p95, ms",
+        "web's memory, MB",
+    ),
     "Idle workers": ("p50, ms", "p95, ms", "p99, ms", "memory, MB", "idle CPU, %"),
 }
 INTRODUCTION = """\
@@ -72,7 +79,7 @@ def spread(numbers: list[float], digits: int) -> str:
 
 def cell(values: Rounds, base: Rounds, figure: str) -> str:
     """Return what is known of one figure of one queue."""
-    if not figure.endswith(("/s", "/job")):
+    if not figure.endswith(("/s", "/job", "/request")):
         return spread(list(values.values()), 2 if figure == "row kept" else 1)
     digits = 0 if figure.endswith("/s") else 2
     rate = spread([median(values.values())], digits) if values else ""

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from .peers import REDIS_URL, Peer
-from .servers import Postgres, flush
+from .servers import Postgres, flush, free_port
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE.parent
@@ -114,6 +114,7 @@ class Site:
         self.template = f"template_{self.peer.queue}"
         self.marks = self.folder / "marks"
         self.log = self.folder / f"{self.peer.name}.log"
+        self.port = free_port()
 
     def env(self, database: str = "bench") -> dict[str, str]:
         """Return the environment of the project's processes."""
@@ -137,6 +138,8 @@ class Site:
             "SECRET_KEY": "a key of fifty characters that nobody has to keep secret",
             "ALLOWED_HOSTS": "localhost",
             "EMAIL_URL": "console:",
+            "PORT": str(self.port),
+            "UVICORN_PORT": str(self.port),
             **self.peer.env,
         }
 
@@ -187,7 +190,7 @@ class Site:
             started = [
                 subprocess.Popen(
                     self.peer.worker,
-                    cwd=self.folder,
+                    cwd=self.project if self.rendered else self.folder,
                     env=self.env(),
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -9,8 +9,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import transaction
+from django.test import Client
 
 from load.jobs import MARK
 from load.models import Item
@@ -25,7 +27,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
-        parser.add_argument("action", choices=("fill", "enqueue", "latency"))
+        parser.add_argument("action", choices=("fill", "enqueue", "latency", "login"))
         parser.add_argument("job")
         parser.add_argument("number", type=int)
 
@@ -70,6 +72,12 @@ class Command(BaseCommand):
         with transaction.atomic():
             Item.objects.create()
             self.one()
+
+    def login(self, number: int) -> str:
+        """Return the session of a user who has logged in."""
+        client = Client()
+        client.force_login(get_user_model().objects.create_superuser("bench"))
+        return client.cookies["sessionid"].value
 
     def latency(self, number: int) -> None:
         """Enqueue one job after the other, each when the last one has started."""
