@@ -54,7 +54,8 @@ def run(command: list[Any], cwd: Path = TEMPLATE, env: dict[str, str] | None = N
 
 def clean_environment() -> dict[str, str]:
     """Return this environment without what changes Django projects and PostgreSQL's durability."""
-    foreign = ("BENCH_", "CI", "DATABASE_", "DEBUG", "DJANGO_", "PG", "PROCRASTINATE_", "VIRTUAL_")
+    foreign = ("BENCH_", "CI", "DATABASE_", "DEBUG", "DJANGO_", "PG", "PROCRASTINATE_")
+    foreign += ("PYTHON", "VIRTUAL_")
     return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
 
 

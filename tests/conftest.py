@@ -36,6 +36,7 @@ SETTINGS = {
     "METRICS_TOKEN",
     "PORT",
     "PROCFILE",
+    "PYTHONDONTWRITEBYTECODE",  # each start would take twice as long
     "PYTHONPATH",
     "SENTRY_DSN",
     "TRUSTED_PROXY",
