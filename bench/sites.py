@@ -20,6 +20,17 @@ from .servers import Postgres, flush, free_port
 HERE = Path(__file__).parent
 TEMPLATE = HERE.parent
 SLUG = "my_project"
+FOREIGN = (
+    "BENCH_",
+    "CI",
+    "DATABASE_",
+    "DEBUG",
+    "DJANGO_",
+    "PG",
+    "PROCRASTINATE_",
+    "PYTHON",
+    "VIRTUAL_",
+)
 
 
 class Unavailable(Exception):
@@ -54,9 +65,7 @@ def run(command: list[Any], cwd: Path = TEMPLATE, env: dict[str, str] | None = N
 
 def clean_environment() -> dict[str, str]:
     """Return this environment without what changes Django projects and PostgreSQL's durability."""
-    foreign = ("BENCH_", "CI", "DATABASE_", "DEBUG", "DJANGO_", "PG", "PROCRASTINATE_")
-    foreign += ("PYTHON", "VIRTUAL_")
-    return {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
 
 
 def render(folder: Path) -> Path:
