@@ -67,7 +67,7 @@ PATHS = [
     "jobs/management/commands/__init__.py",
     "jobs/management/commands/check_workers.py",
     "jobs/migrations/0001_initial.py",
-    "jobs/migrations/0002_indexes.py",
+    "jobs/migrations/0002_indexes_and_statistics.py",
     "jobs/migrations/__init__.py",
     "jobs/models.py",
     "jobs/retry.py",

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import threading
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -13,11 +14,14 @@ from django.db import connection
 from procrastinate import PsycopgConnector
 from procrastinate.contrib.django import app as django_app
 from procrastinate.contrib.django import connector_params
+from psycopg import AsyncConnection
 
 from tasks import app, make_connector
 from users.models import User
 
 from .kit import drain_queue
+
+T = TypeVar("T")
 
 
 def test_a_worker_notices_that_it_lost_its_database() -> None:
@@ -51,20 +55,63 @@ def test_finished_jobs_are_kept_for_days_not_for_ever() -> None:
     assert timedelta(days=1) <= settings.JOBS_KEPT <= timedelta(days=90)
 
 
-@pytest.mark.django_db(transaction=True)
-def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
-    """With them, a job costs it twice the round trips."""
-
-    async def is_autocommit() -> bool:
+def on_a_connection_of_the_worker(
+    ask: Callable[[AsyncConnection[Any]], Awaitable[T]],
+) -> T:
+    async def run() -> T:
         connector = make_connector()
         await connector.open_async()
         try:
             async with connector.pool.connection() as worker_connection:
-                return worker_connection.autocommit
+                return await ask(worker_connection)
         finally:
             await connector.close_async()
 
-    assert asyncio.run(is_autocommit())
+    return asyncio.run(run())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
+    """With them, a job costs it twice the round trips."""
+
+    async def is_autocommit(worker_connection: AsyncConnection[Any]) -> bool:
+        return worker_connection.autocommit
+
+    assert on_a_connection_of_the_worker(is_autocommit)
+
+
+async def take_a_job(worker_connection: AsyncConnection[Any]) -> int:
+    """Return how many blocks of 8 kB PostgreSQL reads to find the next job."""
+    for _ in range(8):  # from the sixth on by one plan, made for any queues
+        cursor = await worker_connection.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
+            " SELECT * FROM procrastinate_fetch_job_v2(NULL, NULL)"
+        )
+        [[[explained]]] = await cursor.fetchall()
+    return int(explained["Plan"]["Shared Hit Blocks"])
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("lock", ["NULL", "n"])
+@pytest.mark.parametrize("finished", [0, 1_000])
+def test_the_next_job_is_found_without_reading_all(finished: int, lock: str) -> None:
+    """In a new database, and after an hour in which nothing waited."""
+    insert = "INSERT INTO procrastinate_jobs (task_name, queue_name, lock, status) "
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{insert} SELECT '', '', NULL, 'succeeded' FROM generate_series(1, %s)",
+            [finished],
+        )
+        if finished:
+            cursor.execute("ANALYZE procrastinate_jobs")
+        cursor.execute(
+            f"{insert} SELECT '', '', {lock}, 'todo' FROM generate_series(1, 10000) n"
+        )
+    try:
+        assert on_a_connection_of_the_worker(take_a_job) < 60
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
 
 
 @pytest.mark.django_db(transaction=True)
