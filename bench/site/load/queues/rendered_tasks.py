@@ -1,9 +1,13 @@
 """The rendered project's worker: copied into its `tasks` package."""
 
 import os
+import select
+import time
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from django.conf import settings
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from batching import make_job_manager
@@ -16,17 +20,43 @@ for name, body in {**jobs.SYNC, **jobs.ASYNC}.items():
     JOBS[name].task(app)(body)
 
 
-def without_check(**options: Any) -> AsyncConnectionPool:
-    """Make a pool that does not ask a connection whether it still lives."""
-    return AsyncConnectionPool(**options | {"check": None})
+async def seldom(connection: AsyncConnection[Any]) -> None:
+    """Check a connection once a second, or if the server has said something."""
+    now = time.monotonic()
+    unread = select.poll()
+    unread.register(connection.fileno(), select.POLLIN)
+    if now > checked.get(connection, 0) + 1 or unread.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+        checked[connection] = now
 
 
+def pool_with(check: Any) -> Any:
+    """Return what makes a pool with another check of its connections."""
+    return lambda **options: AsyncConnectionPool(**options | {"check": check})
+
+
+async def only_sort(connection: AsyncConnection[Any]) -> None:
+    """Leave a query its BEGIN and COMMIT."""
+    await connection.execute("SET enable_sort = off")
+    await connection.commit()
+
+
+async def only_autocommit(connection: AsyncConnection[Any]) -> None:
+    """Leave PostgreSQL all its ways to find the next job."""
+    await connection.set_autocommit(True)
+
+
+checked: WeakKeyDictionary[AsyncConnection[Any], float] = WeakKeyDictionary()
 connector: Any = app.connector
 match os.environ.get("BENCH_VARIANT"):
     case "no autocommit":
-        connector._pool_args.pop("configure")
+        connector._pool_args["configure"] = only_sort
     case "no check":
-        connector._pool_factory = without_check
+        connector._pool_factory = pool_with(check=None)
+    case "seldom check":
+        connector._pool_factory = pool_with(check=seldom)
+    case "sort":
+        connector._pool_args["configure"] = only_autocommit
     case "batching":
         app.job_manager = make_job_manager(app.connector, settings.WORKER_CONCURRENCY)
     case "prepared":
