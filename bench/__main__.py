@@ -22,18 +22,29 @@ from .web import web
 from .workloads import FULL, QUICK, Effort, Figures, drain, enqueue, latency
 
 FOLDER = TEMPLATE / "build" / "bench"
+RESULTS = FOLDER / "results"
 
 
 def main() -> None:
     """Measure, and write the rounds, the tables and the chart."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short rounds")
-    parser.add_argument("what", nargs="?", choices=KINDS, default="queues", help="are compared")
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=[*KINDS, "publish"],
+        default="queues",
+        help="are compared; publish puts the results into docs/ and the README",
+    )
     parser.add_argument("--only", nargs="+", metavar="WORD", help="queues with it in their names")
     parser.add_argument("--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="not all")
     parser.add_argument("--rounds", type=int, help="how often everything is measured")
-    parser.add_argument("--output", type=Path, default=FOLDER / "results", metavar="FOLDER")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for the results")
     options = parser.parse_args()
+    if options.what == "publish":
+        report.publish(RESULTS, TEMPLATE)
+        return
+    output = options.output or RESULTS / options.what
     effort = QUICK if options.quick else FULL
     with ExitStack() as stack:
         say("Rendering the project; starting PostgreSQL and Redis ...")
@@ -61,8 +72,8 @@ def main() -> None:
         result["rounds"] = []
         for record in measure(ready, effort, options):
             result["rounds"].append(record)
-            report.write(result, options.output)  # now, so that Ctrl-C leaves what there is
-    say(f"Written to {options.output}: rounds.json, table.md, chart.svg.")
+            report.write(result, output)  # now, so that Ctrl-C leaves what there is
+    say(f"Written to {output}: rounds.json, table.md, chart.svg.")
 
 
 def install(chosen: list[Site]) -> tuple[dict[str, str], dict[str, str]]:

@@ -194,6 +194,13 @@ SETTINGS = (
             ("with", "batching", {"BENCH_VARIANT": "batching"}),
         )
     ),
+    replace(RENDERED, name="with 2 processes", processes=2),
+    replace(
+        RENDERED,
+        name="with 2 processes and batching",
+        processes=2,
+        env={"BENCH_VARIANT": "batching"},
+    ),
     replace(
         RENDERED,
         name="with uvloop",

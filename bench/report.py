@@ -43,6 +43,9 @@ SVG = """\
 <title>How many real jobs each queue does</title>
 <rect width="100%" height="100%" fill="#fff"/>"""
 
+# Between them stands the README's table.
+BEGIN, END = "<!-- made by make bench -->", "<!-- so far -->"
+
 Rounds = dict[int, float]
 
 
@@ -52,6 +55,47 @@ def write(result: dict[str, Any], folder: Path) -> None:
     (folder / "rounds.json").write_text(json.dumps(result, indent=1) + "\n")
     (folder / "table.md").write_text(tables(result))
     (folder / "chart.svg").write_text(chart(result))
+
+
+def publish(results: Path, root: Path) -> None:
+    """Put the newest results of each kind into the template's docs and its README.
+
+    Args:
+        results: The folder with a folder of each kind.
+        root: The template's checkout.
+    """
+    docs = root / "docs" / "speed"
+    docs.mkdir(exist_ok=True)
+    for folder in results.iterdir():
+        (docs / f"{folder.name}.md").write_text((folder / "table.md").read_text())
+    queues = results / "queues"
+    (docs / "chart.svg").write_text((queues / "chart.svg").read_text())
+    readme = root / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    _, after = rest.split(END)
+    short = summary(json.loads((queues / "rounds.json").read_text()))
+    readme.write_text("".join([before, BEGIN, "\n", short, END, after]))
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return the results as the README's table, the fastest queue with real jobs first."""
+    values, base = collect(result), result["base"]
+    rows = []
+    for peer in result["notes"]:
+        real, noop = (
+            ratios(values[figure, peer], values[figure, base])
+            for figure in ("real, jobs/s", "noop, jobs/s")
+        )
+        p50, p99, memory = (
+            f"{median(found.values()):,.0f}" if (found := values[figure, peer]) else ""
+            for figure in ("p50, ms", "p99, ms", "memory, MB")
+        )
+        if real:
+            row = [peer, spread(real, 1), spread(noop, 1), f"{p50} / {p99}", memory]
+            rows.append((median(real), row))
+    head = ["", "Real jobs, ×", "No-ops, ×", "Latency, ms: p50 / p99", "Memory, MB"]
+    rows.sort(reverse=True)
+    return "".join(lines(head, [row for _, row in rows]))
 
 
 def collect(result: dict[str, Any]) -> dict[tuple[str, str], Rounds]:
@@ -143,10 +187,12 @@ def measured(result: dict[str, Any], workload: str) -> dict[tuple[str, str], Non
 
 def table(title: str, head: list[str], rows: list[list[str]]) -> list[str]:
     """Return a Markdown table, or nothing if it has no rows."""
-    if not rows:
-        return []
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"\n## {title}\n\n", *(f"| {' | '.join(line)} |\n" for line in lines)]
+    return [f"\n## {title}\n\n", *lines(head, rows)] if rows else []
+
+
+def lines(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a Markdown table."""
+    return [f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *rows)]
 
 
 def chart(result: dict[str, Any]) -> str:
@@ -156,7 +202,7 @@ def chart(result: dict[str, Any]) -> str:
     bars = {peer: ratios(values[figure, peer], values[figure, base]) for peer in result["notes"]}
     drawn = sorted(((median(bar), peer) for peer, bar in bars.items() if bar), reverse=True)
     scale = 400 / max((max(bars[peer]) for _, peer in drawn), default=1)
-    lines = [
+    parts = [
         SVG.format(height=24 * len(drawn) + 40),
         f'<text x="10" y="20" font-weight="bold">Real jobs per second, × {escape(base)}</text>',
     ]
@@ -164,10 +210,10 @@ def chart(result: dict[str, Any]) -> str:
         y = 24 * row + 34
         color = "#0b6e4f" if peer.startswith(OURS) else "#9aa5b1"
         start, end = (f"{260 + scale * limit(bars[peer]):.1f}" for limit in (min, max))
-        lines += [
+        parts += [
             f'<text x="250" y="{y + 13}" text-anchor="end">{escape(peer)}</text>',
             f'<rect x="260" y="{y}" width="{middle * scale:.1f}" height="18" fill="{color}"/>',
             f'<path d="M{start} {y + 9}H{end}" stroke="#1f2933" stroke-width="1.5"/>',
             f'<text x="{float(end) + 8:.1f}" y="{y + 13}">{middle:.2f}</text>',
         ]
-    return "\n".join([*lines, "</svg>", ""])
+    return "\n".join([*parts, "</svg>", ""])

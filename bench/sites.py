@@ -29,6 +29,7 @@ FOREIGN = (
     "PG",
     "PROCRASTINATE_",
     "PYTHON",
+    "UV_PROJECT_ENVIRONMENT",
     "VIRTUAL_",
 )
 

@@ -40,6 +40,23 @@ def test_ratios_are_those_of_the_same_round(tmp_path: Path) -> None:
     assert [text for text in texts[-8:] if text] == ["two", "2.00", "one", "1.00"]
 
 
+def test_the_readme_gets_the_fastest_first(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    for kind in ("queues", "settings"):
+        report.write(MEASURED, tmp_path / "results" / kind)
+    report.publish(tmp_path / "results", tmp_path)
+    lines = readme.read_text().splitlines()
+    assert lines[:2] + lines[-2:] == ["before", report.BEGIN, report.END, "after"]
+    assert [line.split(" | ")[:2] for line in lines[4:-2]] == [
+        ["| two", "2.0 (1.0–3.0)"],
+        ["| one", "1.0 (1.0–1.0)"],
+    ]
+    made = {path.name for path in (tmp_path / "docs" / "speed").iterdir()}
+    assert made == {"queues.md", "settings.md", "chart.svg"}
+
+
 def test_what_could_not_be_measured_is_told(tmp_path: Path) -> None:
     report.write(MEASURED, tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()
