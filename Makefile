@@ -28,4 +28,4 @@ lint:
 	@scripts/uv run mypy
 
 bench bench-quick:
-	@scripts/uv run python -m bench $(if $(filter %-quick,$@),--quick)
+	@scripts/uv run python -m bench $(if $(filter %-quick,$@),--quick,&& scripts/uv run python -m bench publish)

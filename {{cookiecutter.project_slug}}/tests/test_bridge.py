@@ -14,14 +14,16 @@ from django.db import connection, connections, transaction
 from django.db.migrations import Migration, RunPython
 from django.db.migrations.state import ProjectState
 from django.utils import timezone
+from procrastinate.contrib.django import app as django_app
 from procrastinate.contrib.django import procrastinate_app
 from procrastinate.contrib.django.exceptions import DjangoNotReady
 from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.contrib.django.procrastinate_app import FutureApp
 from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job as QueuedJob
 
 from jobs import bridge
-from jobs.bridge import AlreadyEnqueued, Job, job
+from jobs.bridge import CHUNK, AlreadyEnqueued, Job, job
 from users.models import User
 
 from . import kit
@@ -201,6 +203,34 @@ def test_a_batch_is_one_statement(
     found = ProcrastinateJob.objects.in_bulk(ids)
     assert [found[pk].args["value"] for pk in ids] == list(range(100))
     assert note.batch_defer([]) == []
+
+
+def test_a_large_batch_is_several_statements(
+    note: Job[...], django_assert_num_queries: Any
+) -> None:
+    savepoint = 2
+    with django_assert_num_queries(3 + savepoint):
+        ids = note.batch_defer(note.call(value=value) for value in range(2 * CHUNK + 1))
+    found = ProcrastinateJob.objects.in_bulk(ids)
+    assert [found[pk].args["value"] for pk in ids] == list(range(2 * CHUNK + 1))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_large_batch_is_deferred_as_a_whole(
+    note: Job[...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = django_app.job_manager
+    original = manager.batch_defer_jobs
+
+    def fail_at_last(jobs: list[QueuedJob]) -> list[QueuedJob]:
+        if len(jobs) < CHUNK:
+            raise ConnectionError
+        return original(jobs)
+
+    monkeypatch.setattr(manager, "batch_defer_jobs", fail_at_last)
+    with pytest.raises(ConnectionError):
+        note.batch_defer(note.call(value=value) for value in range(CHUNK + 1))
+    assert not ProcrastinateJob.objects.exists()
 
 
 def test_a_batch_is_refused_with_a_call_of_another_job(
