@@ -72,9 +72,9 @@ def test_a_stopped_worker_gives_its_job_back(
 ) -> None:
     def stopping() -> bool:
         imported = ContactImport.objects.get(pk=started.pk).imported
-        return 0 < imported < 50_000
+        return 0 < imported < 20_000
 
-    file = csv_file("email", *(f"{n}@b.org" for n in range(50_000)))
+    file = csv_file("email", *(f"{n}@b.org" for n in range(20_000)))
     started = services.start_import(owner=user, filename="a", file=file)
     with worker("--shutdown-graceful-timeout=0") as process:
         wait_until(stopping)
@@ -82,5 +82,5 @@ def test_a_stopped_worker_gives_its_job_back(
     assert ProcrastinateJob.objects.get(pk=started.job_id).status == "todo"
     with worker():
         wait_until(lambda: is_done(started.pk))
-    assert ContactImport.objects.get(pk=started.pk).imported == 50_000
-    assert Contact.objects.count() == 50_000
+    assert ContactImport.objects.get(pk=started.pk).imported == 20_000
+    assert Contact.objects.count() == 20_000
