@@ -74,7 +74,7 @@ def publish(results: Path, root: Path) -> None:
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
     short = summary(json.loads((queues / "rounds.json").read_text()))
-    readme.write_text("".join([before, BEGIN, "\n", short, END, after]))
+    readme.write_text(f"{before}{BEGIN}\n{short}{END}{after}")
 
 
 def summary(result: dict[str, Any]) -> str:
