@@ -60,6 +60,7 @@ def main() -> None:
             if any(word in peer.name for word in words)
         ]
         result: dict[str, Any] = {
+            "command": f"python -m bench {options.what}",
             "date": time.strftime("%Y-%m-%d"),
             "machine": f"{psutil.cpu_count()} cores, {platform.system()} {platform.machine()}",
             "Python": platform.python_version(),

@@ -218,10 +218,16 @@ WEB = (
     *(
         replace(
             GUNICORN,
-            name=f"{processes} processes, {threads} threads",
+            name=name,
             env={"GUNICORN_CMD_ARGS": f"--workers={processes} --threads={threads}"},
         )
-        for processes, threads in ((1, 1), (1, 16), (2, 1), (2, 4), (4, 1))
+        for name, processes, threads in (
+            ("1 process, 1 thread", 1, 1),
+            ("1 process, 16 threads", 1, 16),
+            ("2 processes, 1 thread", 2, 1),
+            ("2 processes, 4 threads", 2, 4),
+            ("4 processes, 1 thread", 4, 1),
+        )
     ),
     replace(
         GUNICORN,

@@ -26,10 +26,10 @@ TABLES = {
     "Idle workers": ("p50, ms", "p95, ms", "p99, ms", "memory, MB", "idle CPU, %"),
 }
 INTRODUCTION = """\
-Made by `make bench` on {date}: {machine}, Python {Python}, PostgreSQL {server_version} (fsync
-{fsync}, synchronous_commit {synchronous_commit}). Rounds: {count}, in which all queues take their
-turn. × is the ratio to {base} in the same round, the median with the least and the most of them. It
-says more than the rate or the time after it, which is this machine's.
+Made by `{command}` on {date}: {machine}, Python {Python}, PostgreSQL {server_version} (fsync {fsync},
+synchronous_commit {synchronous_commit}). Rounds: {count}, in which all take their turn. × is the
+ratio to "{base}" in the same round, the median with the least and the most of them. It says more
+than the rate or the time after it, which is this machine's.
 
 A real job reads a row and writes it, a no-op does nothing; `areal` and `anoop` are the same as
 `async def`. A latency is from the call that enqueues a job to its start in an idle worker. "Row
@@ -161,8 +161,9 @@ def tables(result: dict[str, Any]) -> str:
         for figure in dict.fromkeys(figure for figure, _ in of_sizes)
     ]
     parts += table("Real jobs beside, × nothing else", ["", *peers], sizes)
-    parts += ["\n## What is not fair\n\n"]
-    parts += [f"- {peer}: {note}\n" for peer, note in result["notes"].items() if note]
+    if any(result["notes"].values()):
+        parts += ["\n## What is not fair\n\n"]
+        parts += [f"- {peer}: {note}\n" for peer, note in result["notes"].items() if note]
     failures = {
         f"{record['peer']}, {record['workload']}, round {record['round'] + 1}": record["error"]
         for record in result["rounds"]

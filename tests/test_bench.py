@@ -13,6 +13,7 @@ from conftest import TEMPLATE
 from bench import report
 
 MEASURED: dict[str, Any] = {
+    "command": "python -m bench queues",
     "date": "2030-01-02",
     "machine": "2 cores",
     "Python": "3.13.0",
