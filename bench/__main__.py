@@ -44,7 +44,8 @@ def main() -> None:
     if options.what == "publish":
         report.publish(RESULTS, TEMPLATE)
         return
-    output = options.output or RESULTS / options.what
+    # What publish takes is not overwritten by a quick look.
+    output = options.output or (FOLDER / "quick" if options.quick else RESULTS) / options.what
     effort = QUICK if options.quick else FULL
     with ExitStack() as stack:
         say("Rendering the project; starting PostgreSQL and Redis ...")
