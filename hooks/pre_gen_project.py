@@ -14,8 +14,7 @@ ANSWERS = {
 # hides the other one, and Django refuses two apps of one label. Line by line: the project's own,
 # folders that linters and pytest skip, Django's apps, packages, modules of Pythons to come.
 TAKEN = """
-    app app_template conftest devdb jobs maintenance manage static staticfiles tasks templates test
-    tests users
+    app app_template conftest devdb jobs manage staticfiles tasks test tests users worker
     build dist docs node_modules venv
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication

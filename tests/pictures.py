@@ -19,8 +19,8 @@ TAKEN = PICTURES / "pictures.json"
 def look() -> str:
     """Return a digest of what the pages in the pictures are made of."""
     sources = [
-        PROJECT / "templates/base.html",
-        *PROJECT.glob("static/*"),
+        next(PROJECT.glob("*/templates/base.html")),
+        *PROJECT.glob("*/static/*"),
         *PROJECT.glob("*/templates/contacts/*"),
         *PROJECT.glob("jobs/templates/jobs/*"),
     ]

@@ -18,7 +18,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
-from tasks import maintenance
+from jobs import upkeep
+from tasks import app
 from users.models import User
 
 LIST = "/admin/jobs/queuedjob/"
@@ -82,9 +83,9 @@ def main() -> dict[str, Any]:
         name: lambda path=path: get(client, path) for name, path in PAGES.items()
     }
     works |= {
-        "rescue": lambda: maintenance.rescue_stalled_jobs(0),
-        "watch": lambda: maintenance.watch(0),
-        "prune": lambda: maintenance.prune(0),
+        "rescue": lambda: upkeep.rescue_stalled_jobs(app),
+        "watch": lambda: upkeep.watch(),
+        "prune": lambda: upkeep.prune(),
         "worker stop": stop_worker,
     }
     return {name: [measure(work), plans(work)] for name, work in works.items()}

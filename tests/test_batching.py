@@ -10,7 +10,7 @@ BATCHING = TEMPLATE / "bench" / "batching"
 PLACES = {
     "batching.py": "batching.py",
     "faults.py": "tasks/faults.py",
-    "test_faults.py": "tests/test_faults.py",
+    "test_faults.py": "jobs/tests/test_faults.py",
 }
 
 
@@ -22,7 +22,7 @@ def test_batches_survive_faults(site: Project) -> None:
         shutil.copy(BATCHING / source, site.path / target)
     try:
         for _ in range(int(os.environ.get("BATCHING_RUNS", "1"))):
-            site.run("pytest", "-q", "tests/test_faults.py")
+            site.run("pytest", "-q", "jobs/tests/test_faults.py")
     finally:
         for target in PLACES.values():
             (site.path / target).unlink()

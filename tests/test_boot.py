@@ -100,7 +100,7 @@ def test_the_worker_starts_again_when_it_must(site: Project, start: Start, brows
         wait_until(lambda: starts() > before, what="a new worker")
 
     (first,) = workers(site)
-    task = site.path / "tasks" / "maintenance.py"
+    task = site.path / "jobs" / "upkeep.py"
     text = task.read_text()
     # The web starts again too, as its checks read the tasks. Once a second it looks for changes
     # since its last look, so it may miss the first and sees one of three.

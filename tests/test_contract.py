@@ -386,7 +386,7 @@ def test_the_worker_starts_with_an_app_that_asks_the_database_early(own: Project
 
 
 def test_forbidden_imports_are_seen(own: Project) -> None:
-    own.run("pytest", "tests/test_imports.py")
+    own.run("pytest", "my_project/tests/test_imports.py")
     for name, line in {
         "shop/views.py": "from tasks import shop",
         "shop/tasks.py": "from shop import services",
@@ -395,7 +395,7 @@ def test_forbidden_imports_are_seen(own: Project) -> None:
     }.items():
         with (own.path / name).open("a") as file:
             file.write(f"\n\ndef broken():\n    {line}\n")
-    done = own.run("pytest", "tests/test_imports.py", check=False)
+    done = own.run("pytest", "my_project/tests/test_imports.py", check=False)
     broken = re.findall("^(.+) BROKEN", done.stdout, re.MULTILINE)
     assert len(broken) == 4, done.stdout
 

@@ -13,7 +13,7 @@ from site_at_work import database_of
 
 SCRIPT = Path(__file__).with_name("queue_costs.py")
 
-# All but the last thousand finished jobs have left their worker, see tasks/maintenance.py.
+# All but the last thousand finished jobs have left their worker, see jobs/upkeep.py.
 FILL = """
 SET session_replication_role = replica;
 INSERT INTO procrastinate_workers DEFAULT VALUES;

@@ -321,7 +321,7 @@ def test_the_site_runs_as_a_role_that_may_change_no_tables(production: Productio
     production.wait_for(production.defer_import())
     upkeep = "SELECT 1 FROM procrastinate_jobs WHERE task_name LIKE 'maintenance.%%' AND status "
     wait_until(lambda: production.database.query(f"{upkeep} = 'succeeded'"))
-    production.manage("shell", "-v0", "-c", "from tasks import maintenance; maintenance.prune(0)")
+    production.manage("shell", "-v0", "-c", "from jobs import upkeep; upkeep.prune()")
     assert status(f"{url}/health/ready") == status(f"{url}/health/workers") == 200
     assert "denied" not in running.output
 

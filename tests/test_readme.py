@@ -46,7 +46,7 @@ def test_the_chapter_on_jobs(copy: Project) -> None:
     def see_it_work() -> None:
         copy.run("manage.py", "check", "--fail-level", "WARNING")
         copy.run("mypy", ".")
-        copy.run("pytest", "tests/test_greet.py")
+        copy.run("pytest", f"{copy.app}/tests/test_greet.py")
 
     services = copy.path / copy.app / "services.py"
     services.write_text(
@@ -71,7 +71,7 @@ def test_the_chapter_on_jobs(copy: Project) -> None:
     declaration = copy.path / copy.app / "tasks.py"
     old = next(block for step, _, block in steps if step == "Declare")
     declaration.write_text(declaration.read_text().replace(old, renamed))
-    for file in ("tests/test_greet.py", f"{copy.app}/services.py", f"tasks/{copy.app}.py"):
+    for file in (f"{copy.app}/tests/test_greet.py", f"{copy.app}/services.py", f"tasks/{copy.app}.py"):
         path = copy.path / file
         path.write_text(re.sub(r"\b(tasks|bridge)\.greet\b", r"\1.welcome", path.read_text()))
     tasks = copy.path / "tasks" / f"{copy.app}.py"

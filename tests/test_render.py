@@ -329,7 +329,7 @@ def test_names_of_the_projects_own_files_are_refused() -> None:
                 pattern = re.compile(re.sub(r"{{.*}}", r"([a-z]\\w*)", stem))
                 siblings = (sibling.name.split(".py")[0] for sibling in part.parent.iterdir())
                 names |= {found[1] for found in map(pattern.fullmatch, siblings) if found}
-    assert names >= {"jobs", "manage", "maintenance"}
+    assert names >= {"jobs", "manage"}
     assert not {name for name in names if not refused(name)}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Project, render
 
+PYPROJECT = "pyproject.toml"
 SETTINGS = "my_project/settings.py"
 URLS = "my_project/urls.py"
 MARK = "    # startapp adds apps above this line.\n"
@@ -21,10 +22,10 @@ NAMES = [
 TAKEN = [
     *("MyApp", "my-app", "my app", "2nd", "büro", "a" * 31, "_private", "shop_", "../shop"),
     *("class", "match", "json", "django", "xdist", "procrastinate", '"; import os; #'),
-    *("tasks", "jobs", "users", "my_project", "myapp", "app_template", "manage", "static"),
+    *("tasks", "jobs", "users", "my_project", "myapp", "app_template", "manage", "docs"),
     *("auth", "admin", "build", "venv"),
     *("app", "settings"),  # tasks.app is the worker's app, and tasks/app.py would hide it
-    *("maintenance", "kit"),  # there are tasks/maintenance.py and tests/test_kit.py
+    "worker",  # a name in tasks/__init__.py
     *("contacts", "imports"),  # the sample's URLs: a namespace and a path
 ]
 
@@ -83,7 +84,7 @@ def run_gate(project: Project, *tests: str) -> None:
     project.run("manage.py", "check", "--fail-level", "WARNING")
     project.run("manage.py", "makemigrations", "--check")
     # Who may import whom, and what all pages have.
-    both = ("tests/test_imports.py", "tests/test_pages.py")
+    both = ("my_project/tests/test_imports.py", "my_project/tests/test_pages.py")
     assert "passed" in project.run("pytest", *both, *tests).stdout
 
 
@@ -98,14 +99,13 @@ def run_gate(project: Project, *tests: str) -> None:
 def test_a_started_app_is_green_and_a_worker_runs_its_job(growing: Project, name: str) -> None:
     before = tree(growing)
     assert f"Made {name}/" in start_app(growing, name)
-    run_gate(growing, f"tests/test_{name}.py")
+    run_gate(growing, name)
 
     after = tree(growing)
-    assert {path for path in before if after[path] != before[path]} == {SETTINGS, URLS}
-    own = {f"tasks/{name}.py", f"tests/test_{name}.py"}
+    assert {path for path in before if after[path] != before[path]} == {PYPROJECT, SETTINGS, URLS}
     made = after.keys() - before.keys()
-    assert own < made
-    assert all(path.startswith(f"{name}/") for path in made - own)
+    assert f"{name}/tests/test_{name}.py" in made
+    assert {path for path in made if not path.startswith(f"{name}/")} == {f"tasks/{name}.py"}
 
     growing.run("manage.py", "devdb", "up")
     shell(growing, f"from {name} import services; services.add_item(name='Tea')")
@@ -171,9 +171,12 @@ call_command("startapp", "shop")
 
 
 def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Project) -> None:
-    settings, urls = fresh.path / SETTINGS, fresh.path / URLS
     # What follows the mark.
-    ends = {settings: "]\nif DEBUG:", urls: "    # The first page, as"}
+    ends = {
+        fresh.path / SETTINGS: "]\nif DEBUG:",
+        fresh.path / URLS: "    # The first page, as",
+        fresh.path / PYPROJECT: "]\n\n[[tool.importlinter.contracts]]\nname = \"Nobody",
+    }
     for path, end in ends.items():
         path.write_text(path.read_text().replace(MARK + end, end))
     before = {path: path.read_text() for path in ends}
@@ -181,11 +184,11 @@ def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Proj
     assert before == {path: path.read_text() for path in ends}
 
     for path, end in ends.items():
-        module = path.relative_to(fresh.path).as_posix()[:-3].replace("/", ".")
-        (text,) = re.findall(rf"^Add to \w+ in {module}: (.+)$", said, re.MULTILINE)
+        place = path.relative_to(fresh.path).as_posix()
+        (text,) = re.findall(rf"^Add to \w+ in {place}: (.+)$", said, re.MULTILINE)
         done = fresh.run("manage.py", "check", "--fail-level", "WARNING", check=False)
         assert done.returncode != 0
-        assert f"in {module}: {text}" in done.stdout
+        assert f"in {place}: {text}" in done.stdout
         path.write_text(path.read_text().replace(end, f"    {text}\n{end}"))
     fresh.run("manage.py", "check", "--fail-level", "WARNING")
     fresh.run("ruff", "format", "--check")

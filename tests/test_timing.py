@@ -60,7 +60,7 @@ def test_how_long_a_user_waits(
     browser.submit("/", "/imports/sample/")
     wait_until(lambda: "Done" in browser.get("/imports/"))
     watch.lap("click to 10,000 contacts")
-    (project.path / "tasks" / "maintenance.py").touch()
+    (project.path / "jobs" / "upkeep.py").touch()
     wait_until(lambda: running.output.count(READY) == 2)
     watch.lap("a change in tasks/ to the worker's new start")
     press_ctrl_c(running, project)

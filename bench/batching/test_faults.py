@@ -18,7 +18,7 @@ from procrastinate.manager import JobManager
 
 from batching import BatchingJobManager, make_job_manager
 
-from .kit import Wait, Worker
+from jobs.testing import Wait, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

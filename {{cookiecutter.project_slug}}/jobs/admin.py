@@ -15,7 +15,6 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
-from procrastinate.contrib.django import app
 from procrastinate.contrib.django.admin import ProcrastinateJobAdmin
 from procrastinate.contrib.django.models import (
     ProcrastinateEvent,
@@ -25,7 +24,7 @@ from procrastinate.contrib.django.models import (
 )
 from procrastinate.exceptions import UniqueViolation
 
-from . import bridge
+from . import bridge, upstream
 from .models import JobFailure, QueuedJob
 
 SECOND = timedelta(seconds=1)
@@ -104,7 +103,7 @@ def run_again(job: QueuedJob) -> None:
     QueuedJob.objects.filter(pk=job.pk).update(
         abort_requested=False, attempts=F("attempts") - 1
     )
-    app.job_manager.retry_job_by_id(job.pk, timezone.now())
+    upstream.put_back(job.pk, timezone.now())
 
 
 def run_now(job: QueuedJob) -> None:
@@ -114,7 +113,7 @@ def run_now(job: QueuedJob) -> None:
 
 def cancel(job: QueuedJob) -> None:
     """Take a waiting job out of its queue, or ask a running one to stop."""
-    app.job_manager.cancel_job_by_id(job.pk, abort=job.status == "doing")
+    upstream.cancel(job.pk, running=job.status == "doing")
 
 
 # By permission: what it is called, the only status that it is for, what it does.

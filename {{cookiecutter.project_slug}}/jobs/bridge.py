@@ -24,6 +24,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from string import Formatter
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
@@ -36,20 +37,32 @@ from typing import (
 )
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import transaction
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from procrastinate import App, JobContext
-from procrastinate.contrib.django import app as django_app
 from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
-from procrastinate.jobs import Job as QueuedJob
 from procrastinate.retry import BaseRetryStrategy
 from procrastinate.tasks import Task
 from psycopg import ProgrammingError
 
+from . import upstream
 from .retry import Retry
 
-__all__ = ["AlreadyEnqueued", "Call", "Job", "declared", "job"]
+if TYPE_CHECKING:
+    from .models import QueuedJob
+
+__all__ = [
+    "AlreadyEnqueued",
+    "Call",
+    "Job",
+    "cancel_job",
+    "declared",
+    "find_job",
+    "job",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -174,17 +187,18 @@ class Job(Generic[P]):
         Raises:
             TypeError: A call is another job's. Also what `defer` raises.
         """
-        # Before its ready(), the app says here how to wait for that.
-        django_app.will_configure_task()
-        queued = [self._queued(call) for call in calls]
+        upstream.require_django()
+        rows = [self._row(call) for call in calls]
         # A lock's violation would otherwise abort the caller's transaction, and the
         # commit of an aborted transaction is a silent rollback.
-        whole = self.queueing_lock or len(queued) > CHUNK
+        atomic = self.queueing_lock or len(rows) > CHUNK
         ids: list[int] = []
         try:
-            with transaction.atomic() if whole else nullcontext():
-                for start in range(0, len(queued), CHUNK):
-                    ids += self._insert(queued[start : start + CHUNK])
+            with transaction.atomic() if atomic else nullcontext():
+                for start in range(0, len(rows), CHUNK):
+                    chunk = upstream.defer(rows[start : start + CHUNK])
+                    logger.info("Deferred %s%s", self.name, chunk)
+                    ids += chunk
         except SynchronousOnlyOperation as error:
             error.add_note("In async code, await defer_async or batch_defer_async.")
             raise
@@ -198,7 +212,7 @@ class Job(Generic[P]):
         """Do as `batch_defer`, from async code."""
         return await sync_to_async(self.batch_defer)(calls)
 
-    def _queued(self, call: Call[P]) -> QueuedJob:
+    def _row(self, call: Call[P]) -> upstream.QueueRow:
         if call.name != self.name:
             raise TypeError(f"{self.name}: a call of {call.name} is in its batch")
         bound = self.signature.bind(**call.arguments)
@@ -206,10 +220,10 @@ class Job(Generic[P]):
         due = self.schedule_at
         if self.schedule_in is not None:
             due = timezone.now() + self.schedule_in
-        return QueuedJob(
+        return upstream.QueueRow(
             task_name=self.name,
             # Without the defaults: those that count are the worker's.
-            task_kwargs=call.arguments,
+            task_kwargs=call.arguments | _extra_arguments()(),
             queue=self.queue,
             priority=self.priority,
             lock=self.lock and self.lock.format(**bound.arguments),
@@ -217,12 +231,6 @@ class Job(Generic[P]):
             and self.queueing_lock.format(**bound.arguments),
             scheduled_at=due,
         )
-
-    def _insert(self, queued: list[QueuedJob]) -> list[int]:
-        jobs = django_app.job_manager.batch_defer_jobs(jobs=queued)
-        ids = [job.id for job in jobs if job.id is not None]
-        logger.info("Deferred %s%s", self.name, ids)
-        return ids
 
     @overload
     def task(
@@ -258,7 +266,7 @@ class Job(Generic[P]):
                 retry=self.retry_strategy or False,
                 pass_context=pass_context,
             )(body)
-            # What the checks tell it by from a task that repeats the options.
+            # Lets the checks recognise a task that is bound to this declaration.
             vars(task)["declaration"] = self
             return task
 
@@ -320,6 +328,32 @@ def job(
     return declare
 
 
+def cancel_job(job_id: int) -> None:
+    """Take a waiting job out of its queue, or ask a running one to stop.
+
+    A job that has ended stays as it is. A running one stops at once if it is async, or
+    else when it next asks ``context.should_abort()``.
+
+    Args:
+        job_id: As `Job.defer` returned it.
+    """
+    upstream.cancel(job_id, running=True)
+
+
+def find_job(job_id: int) -> QueuedJob | None:
+    """Return a job as the queue has it, for its ``status``, ``attempts`` and so on.
+
+    Args:
+        job_id: As `Job.defer` returned it.
+
+    Returns:
+        None if it was pruned; what must be known for longer belongs in a model.
+    """
+    from .models import QueuedJob  # bridges are imported before models are ready
+
+    return QueuedJob.objects.filter(pk=job_id).first()
+
+
 def faults(job: Job[...] | Task[..., Any, ...]) -> Iterator[tuple[str, str]]:
     """Yield what makes a job unfit for the queue: the id of a check, and a sentence."""
     if job.queueing_lock and job.retry_strategy:
@@ -335,6 +369,16 @@ def faults(job: Job[...] | Task[..., Any, ...]) -> Iterator[tuple[str, str]]:
         names = {re.split(r"\W", field)[0] for field in fields if field is not None}
         if names - inspect.signature(job.func).parameters.keys():
             yield "E008", f"the lock {lock!r} has fields that are not arguments"
+
+
+@functools.cache
+def _extra_arguments() -> Callable[[], dict[str, str]]:
+    """Return what JOBS_EXTRA_ARGUMENTS names: it gives arguments for every job.
+
+    A worker middleware must take them off again, since no task declares them.
+    """
+    path = getattr(settings, "JOBS_EXTRA_ARGUMENTS", "")
+    return import_string(path) if path else dict
 
 
 def _json_problem(value: object) -> str:

@@ -24,8 +24,10 @@ from django.utils.module_loading import module_has_submodule
 from procrastinate import App
 from procrastinate.tasks import Task
 
+from . import worker
 from .bridge import Job, declared, faults
 from .models import QueuedJob
+from .upstream import periodic_tasks
 
 HINTS = {
     "E001": "Write its body in tasks/, under @bridge.NAME.task(app).",
@@ -37,7 +39,8 @@ HINTS = {
     "E007": "Cron's sixth column is for seconds. The task is given a timestamp.",
     "E008": "Name arguments of the job, as in order:{order_id}.",
     "E009": "The whole traceback: python -c 'import tasks.NAME'",
-    "W001": "Keep tasks/maintenance.py: it makes workers notice a lost database.",
+    "W001": "Make the app with jobs.worker.make_app, which adds the queue's upkeep:"
+    " without it, a worker does not notice that it lost its database.",
     "W002": "Add the queue to a worker's --queues.",
     "W003": "Give the name to the aliases of the job that took its place.",
 }
@@ -46,9 +49,9 @@ HINTS = {
 @register("jobs")
 def check_jobs(**options: Any) -> list[CheckMessage]:
     """Return where the apps' bridges and the worker's tasks disagree."""
-    if errors := list(_check_imports("tasks")):
+    if errors := list(_check_imports(worker.TASKS)):
         return errors
-    app: App = import_module("tasks").app
+    app = worker.find_app()
     bridges = (
         f"{config.name}.tasks"
         for config in apps.get_app_configs()
@@ -71,13 +74,13 @@ def check_waiting_jobs(
     """
     if not databases or any(message.is_serious() for message in check_jobs()):
         return []
-    known = import_module("tasks").app.tasks
+    known = worker.find_app().tasks
     waiting = QueuedJob.objects.filter(status="todo").exclude(task_name__in=known)
     # Before the first migration there is no table, and nothing waits.
     with suppress(ProgrammingError):
         names = list(waiting.values_list("task_name", flat=True).distinct())
         return [
-            _message("W003", f"Jobs wait as {name}, which is no task.", "tasks")
+            _message("W003", f"Jobs wait as {name}, which is no task.", worker.TASKS)
             for name in names
         ]
     return []
@@ -87,7 +90,7 @@ def _check_imports(*names: str) -> Iterator[CheckMessage]:
     for name in names:
         try:
             import_module(name)
-            if name == "tasks.app":
+            if name == f"{worker.TASKS}.app":
                 raise ImportError("the worker's app has this name")
         except Exception as error:  # noqa: BLE001, a module may raise anything
             frames = traceback.extract_tb(error.__traceback__)
@@ -114,7 +117,7 @@ def _check_declared(app: App) -> Iterator[CheckMessage]:
             yield _message("E001", f"{name} has no task.", place)
             continue
         there = f"its task in {_place(task)}"
-        if _takes(job) != _takes(task, context=task.pass_context):
+        if _accepts(job) != _accepts(task, context=task.pass_context):
             body = f"{task.func.__name__}{signature(task.func)}"
             text = f"{name} takes {job.signature}, {there} is {body}."
             yield _message("E003", text, place)
@@ -125,7 +128,7 @@ def _check_declared(app: App) -> Iterator[CheckMessage]:
 
 def _check_tasks(app: App) -> Iterator[CheckMessage]:
     # What the worker defers itself needs no declaration, nor do Procrastinate's own.
-    known = {*declared, *(name for name, _ in app.periodic_registry.periodic_tasks)}
+    known = {*declared, *(periodic.task.name for periodic in periodic_tasks(app))}
     served = _served_queues()
     for name, task in app.tasks.items():
         if name != task.name or name.startswith("builtin:"):
@@ -149,9 +152,9 @@ def _served_queues() -> set[str]:
 
 
 def _check_periodic(app: App) -> Iterator[CheckMessage]:
-    if not app.periodic_registry.periodic_tasks:
-        yield _message("W001", "The worker has no periodic task.", "tasks")
-    for periodic in app.periodic_registry.periodic_tasks.values():
+    if not periodic_tasks(app):
+        yield _message("W001", "The worker has no periodic task.", worker.TASKS)
+    for periodic in periodic_tasks(app):
         task = copy(periodic.task)
         vars(task).update(periodic.configure_kwargs)
         for number, fault in faults(task):
@@ -170,7 +173,7 @@ def _message(number: str, text: str, place: str) -> CheckMessage:
     return kind(text, hint=HINTS[number], obj=place, id=f"jobs.{number}")
 
 
-def _takes(job: Job[...] | Task[..., Any, ...], context: bool = False) -> object:
+def _accepts(job: Job[...] | Task[..., Any, ...], context: bool = False) -> object:
     """Return the name and the parameters; types are left to the type checkers."""
     parameters = list(signature(job.func).parameters.values())
     # The worker gives the context as the first positional argument.

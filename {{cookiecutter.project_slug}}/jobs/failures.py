@@ -11,9 +11,10 @@ import psycopg
 from django.db import Error
 from procrastinate import JobContext
 from procrastinate.exceptions import JobAborted
-from procrastinate.job_context import AbortReason
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
+
+from . import upstream
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ async def keep_failures(
     except JobAborted:
         raise
     except asyncio.CancelledError:
-        if context.abort_reason() is AbortReason.USER_REQUEST:
+        if upstream.asked_to_stop_by_user(context):
             raise JobAborted from None
         raise
     except BaseException as error:

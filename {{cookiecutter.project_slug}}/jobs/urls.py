@@ -1,4 +1,4 @@
-"""The URLs of the queues' page and of metrics; middleware answers /health/."""
+"""The queues' page, and the metrics."""
 
 from django.urls import path
 

@@ -1,12 +1,8 @@
-"""Health for probes, metrics for Prometheus, and the page of the queues for people."""
-
-from collections.abc import Callable
+"""Metrics for Prometheus, and the page of the queues for people."""
 
 from django.conf import settings
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.decorators import login_not_required, permission_required
-from django.db import Error, connection
-from django.db.migrations.executor import MigrationExecutor
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.crypto import constant_time_compare
@@ -16,43 +12,6 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from . import stats
 from .models import JobFailure
-
-
-def is_ready() -> bool:
-    """Tell if the database answers and has the tables that this code expects."""
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    # Procrastinate's post-migrations are for when no older code runs any more.
-    return all("_post_" in migration.name for migration, _ in plan)
-
-
-PROBES: dict[str, Callable[[], bool]] = {
-    "/health/live": lambda: True,
-    "/health/ready": is_ready,
-    "/health/workers": lambda: stats.now().healthy,
-}
-
-
-def answer_probes(
-    get_response: Callable[[HttpRequest], HttpResponse],
-) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer /health/ first: probes come without TLS, login or the site's name."""
-
-    def middleware(request: HttpRequest) -> HttpResponse:
-        probe = PROBES.get(request.path)
-        if not probe:
-            return get_response(request)
-        try:
-            well = probe()
-        except Error:
-            well = False
-        return HttpResponse(
-            "ok" if well else "unavailable",
-            status=200 if well else 503,
-            headers={"Content-Type": "text/plain", "Cache-Control": "no-store"},
-        )
-
-    return middleware
 
 
 @require_safe

@@ -14,7 +14,8 @@ import dj_email_url
 import django
 from environs import Env, EnvValidationError, ValidationError
 
-BASE_DIR = Path(__file__).resolve().parent.parent
+PACKAGE_DIR = Path(__file__).resolve().parent
+BASE_DIR = PACKAGE_DIR.parent
 
 
 # The environment
@@ -133,11 +134,11 @@ INSTALLED_APPS = [
     # startapp adds apps above this line.
 ]
 if DEBUG:
-    INSTALLED_APPS += ["devdb", "app_template"]
+    INSTALLED_APPS += ["devdb"]
 
 MIDDLEWARE = [
-    "jobs.logs.with_request_id",
-    "jobs.views.answer_probes",
+    "{{ cookiecutter.project_slug }}.request_ids.with_request_id",
+    "{{ cookiecutter.project_slug }}.probes.answer_probes",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -157,7 +158,7 @@ WSGI_APPLICATION = "{{ cookiecutter.project_slug }}.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "templates"],
+        "DIRS": [PACKAGE_DIR / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -196,7 +197,7 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     # The pause between attempts doubles; after this, the next request begins anew.
     "reconnect_timeout": 10,
 }
-# A pooler in transaction mode, before which the worker has a line of its own.
+# Then DATABASE_URL leads to a pooler in transaction mode: no server-side cursors.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = WORKER_DATABASE_URL is not None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -228,7 +229,7 @@ TIME_ZONE = "UTC"
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
-STATICFILES_DIRS = [BASE_DIR / "static"]
+STATICFILES_DIRS = [PACKAGE_DIR / "static"]
 # Without `collectstatic` in development, and in the tests.
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 if not DEBUG:
@@ -294,19 +295,22 @@ LOGGING = {
             "timestamp": "time",
         },
     },
-    "filters": {"jobs": {"()": "jobs.logs.JobFilter"}},
+    "filters": {
+        "job": {"()": "jobs.logs.JobFilter"},
+        "request_id": {"()": "{{ cookiecutter.project_slug }}.request_ids.RequestIDFilter"},
+    },
     "handlers": {
         "console": {
             "class": "logging.StreamHandler",
             "formatter": "line" if DEBUG else "json",
-            "filters": ["jobs"],
+            "filters": ["job", "request_id"],
         },
     },
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         # Django's own handlers would repeat the root's lines.
         "django": {"handlers": [], "propagate": True},
-        # They say at every start that there are tasks, and at every minute that it is.
+        # They report every task at start-up and every tick of cron.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},
     },

@@ -1,1 +1,0 @@
-"""What `manage.py startapp` makes: one folder, to make your own or to delete."""

@@ -1,0 +1,267 @@
+"""The test kit: were jobs deferred, and what do they do? A pytest plugin as well.
+
+In any test, without a worker::
+
+    assert_deferred(tasks.send_receipt, order_id=order.pk)
+    perform_job(tasks.send_receipt, order_id=order.pk)
+
+With a worker, in a test that is marked ``django_db(transaction=True)``::
+
+    assert drain_queue() == {"succeeded": 2}
+"""
+
+import asyncio
+import inspect
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NoReturn, ParamSpec
+from unittest import mock
+from urllib.parse import urlsplit
+
+import dj_database_url
+import pytest
+from asgiref.sync import async_to_sync
+from django.apps import apps
+from django.conf import settings
+from django.db import connection
+from django.db.models.signals import post_migrate
+from django.dispatch import receiver
+from procrastinate import App, JobContext, PsycopgConnector
+from procrastinate.connector import BaseAsyncConnector
+from procrastinate.contrib.django import connector_params
+from procrastinate.contrib.django.models import ProcrastinateJob
+from procrastinate.exceptions import TaskNotFound
+from procrastinate.middleware import AsyncCallNext
+from procrastinate.worker import Worker as ProcrastinateWorker
+
+from . import upstream
+from .bridge import Job
+from .worker import find_app
+
+P = ParamSpec("P")
+Wait = Callable[[Callable[[], object]], None]
+Worker = Callable[..., AbstractContextManager[subprocess.Popen[bytes]]]
+
+
+def assert_deferred(job: Job[...], **arguments: object) -> ProcrastinateJob:
+    """Assert that a job waits in the queue.
+
+    Args:
+        job: The declared job.
+        arguments: Those that matter; the others may be anything.
+
+    Returns:
+        The oldest that fits, for questions about its ``queue_name``,
+        ``scheduled_at`` and so on.
+
+    Raises:
+        TypeError: The job has no such argument.
+    """
+    __tracebackhide__ = True
+    found = _waiting(job, arguments)
+    assert found, f"{_call(job.name, arguments)} is not in the queue. {_queue()}"
+    return found[0]
+
+
+def refute_deferred(job: Job[...], **arguments: object) -> None:
+    """Assert that a job does not wait in the queue, see `assert_deferred`."""
+    __tracebackhide__ = True
+    found = _waiting(job, arguments)
+    assert not found, f"{_call(job.name, arguments)} is in the queue. {_queue()}"
+
+
+def perform_job(job: Job[P], *args: P.args, **kwargs: P.kwargs) -> Any:
+    """Run a job's body at once, in the test's own transaction.
+
+    The arguments are checked against the declaration, and pass through JSON on their
+    way to the body, as they do in the queue.
+
+    Returns:
+        What the body returns.
+    """
+    arguments = json.loads(json.dumps(job.call(*args, **kwargs).arguments))
+    app = worker_app()
+    task = app.tasks[job.name]
+    body: Callable[..., Any] = task.func
+    if inspect.iscoroutinefunction(body):
+        body = async_to_sync(body)
+    if not task.pass_context:
+        return body(**arguments)
+    row = upstream.QueueRow(
+        queue=job.queue,
+        lock=None,
+        queueing_lock=None,
+        task_name=job.name,
+        task_kwargs=arguments,
+    )
+    context = JobContext(
+        app=app, job=row, start_timestamp=time.time(), abort_reason=lambda: None
+    )
+    return body(context, **arguments)
+
+
+def drain_queue(*, raises: bool = True) -> Counter[str]:
+    """Run the jobs that are due, and those that they defer, in a real worker.
+
+    It runs in this process, one job at a time, and without the periodic tasks.
+
+    Args:
+        raises: Raise what a job's body raised first; else it only counts as failed.
+
+    Returns:
+        How many jobs of each status there are, as in ``{"succeeded": 2, "todo": 1}``.
+
+    Raises:
+        RuntimeError: The worker would not see this test's rows, or another database.
+        TaskNotFound: The worker does not implement a job.
+    """
+    __tracebackhide__ = True
+    if connection.in_atomic_block:
+        raise RuntimeError(
+            "a worker does not see what is not committed:"
+            " mark the test with django_db(transaction=True)"
+        )
+    app = worker_app()
+    errors: list[Exception] = []
+
+    async def keep_errors(
+        call_next: AsyncCallNext, context: JobContext, worker: ProcrastinateWorker
+    ) -> Any:
+        try:
+            return await call_next()
+        except Exception as error:
+            errors.append(error)
+            raise
+
+    async def drain() -> None:
+        async with app.open_async():
+            query = "SELECT current_database() AS name"
+            row = await app.connector.execute_query_one_async(query)
+            _check_database(row["name"])
+            await app.run_worker_async(
+                # With more it would not wait for what a running job may still defer.
+                concurrency=1,
+                wait=False,
+                listen_notify=False,
+                install_signal_handlers=False,
+                worker_middleware=[
+                    *app.worker_defaults.get("worker_middleware", []),
+                    keep_errors,
+                ],
+            )
+
+    with (
+        app.replace_connector(PsycopgConnector(kwargs=connector_params())),
+        mock.patch.dict(app.periodic_registry.periodic_tasks, clear=True),
+    ):
+        asyncio.run(drain())
+    rows = list(ProcrastinateJob.objects.values_list("task_name", "status"))
+    if unknown := {name for name, _ in rows} - app.tasks.keys():
+        raise TaskNotFound(f"the worker does not implement {min(unknown)}")
+    if raises and errors:
+        raise errors[0]
+    return Counter(status for _, status in rows)
+
+
+@pytest.fixture
+def worker(transactional_db: None) -> Worker:
+    """Start real worker processes on the tests' database."""
+    database = connection.settings_dict["NAME"]
+    url = urlsplit(settings.DATABASE_URL)._replace(path=f"/{database}").geturl()
+    command = [sys.executable, "-m", "procrastinate", "--app=tasks.app", "worker"]
+
+    @contextmanager
+    def start(*options: str) -> Iterator[subprocess.Popen[bytes]]:
+        environment = {**os.environ, "DATABASE_URL": url, "WORKER_DATABASE_URL": url}
+        process = subprocess.Popen(
+            [*command, *options], cwd=settings.BASE_DIR, env=environment
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    return start
+
+
+@pytest.fixture
+def wait_until() -> Wait:
+    """Wait for a condition, for 30 seconds at most."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen within 30 seconds"
+            time.sleep(0.05)
+
+    return wait
+
+
+def worker_app() -> App:
+    """Return the worker's app, with its tasks."""
+    app = find_app()
+    app.perform_import_paths()  # type: ignore[no-untyped-call]
+    return app
+
+
+class _NoConnector(BaseAsyncConnector):
+    async def open_async(self, pool: object = None) -> NoReturn:
+        raise RuntimeError("tests run the worker with drain_queue, on their database")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_worker_elsewhere() -> Iterator[None]:
+    """Keep the worker's app off the database that the settings name."""
+    with worker_app().replace_connector(_NoConnector()):
+        yield
+
+
+@receiver(post_migrate, sender=apps.get_app_config("procrastinate"))
+def empty_queue(**kwargs: Any) -> None:
+    """Empty the queue after each test that commits.
+
+    Django's flush sends this signal, and empties only the tables that Django manages.
+    """
+    _check_database(connection.settings_dict["NAME"])
+    models = apps.get_app_config("procrastinate").get_models()
+    tables = ", ".join(model._meta.db_table for model in models)
+    with connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {tables}")
+
+
+def _check_database(name: str) -> None:
+    """Refuse every database but the one that was made for the tests."""
+    site = dj_database_url.parse(settings.DATABASE_URL).get("NAME")
+    if name == site or name != connection.settings_dict["NAME"]:
+        raise RuntimeError(f"{name} is not the tests' database")
+
+
+def _waiting(job: Job[...], arguments: Mapping[str, object]) -> list[ProcrastinateJob]:
+    parameters = job.signature.parameters.values()
+    job.signature.bind_partial(**arguments)
+    wanted = json.loads(json.dumps(arguments))
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    rows = ProcrastinateJob.objects.filter(task_name=job.name, status="todo")
+    return [
+        row
+        for row in rows.order_by("pk")
+        if wanted.items() <= (defaults | row.args).items()
+    ]
+
+
+def _call(name: str, arguments: Mapping[str, object]) -> str:
+    values = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    return f"{name}({values})"
+
+
+def _queue() -> str:
+    rows = ProcrastinateJob.objects.filter(status="todo").order_by("pk")
+    calls = [f"\n  {_call(row.task_name, row.args)}" for row in rows]
+    return f"It has:{''.join(calls)}" if calls else "It is empty."

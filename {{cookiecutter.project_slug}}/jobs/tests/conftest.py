@@ -1,0 +1,21 @@
+"""Fixtures of the machinery's own tests, which know nothing of the project."""
+
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+
+from .. import bridge
+
+
+@pytest.fixture(autouse=True)
+def forget_declared_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the jobs that a test declares."""
+    monkeypatch.setattr(bridge, "declared", dict(bridge.declared))
+
+
+@pytest.fixture
+def user(db: None) -> Any:
+    """A user without permissions."""
+    users = get_user_model()
+    return users.objects.create_user(**{users.USERNAME_FIELD: "ann"})

@@ -1,0 +1,78 @@
+"""After which errors a job runs again, and when."""
+
+from asyncio import CancelledError
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from django.db import IntegrityError, OperationalError
+from django.utils import timezone
+from procrastinate.exceptions import JobAborted
+from procrastinate.jobs import Job
+
+from ..retry import JobStalled, Retry
+
+Wait = Callable[..., timedelta | None]
+
+
+@pytest.fixture
+def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
+    """How long a job waits for its next attempt after an error; nothing if it fails."""
+    moment = timezone.now()
+    monkeypatch.setattr("procrastinate.utils.utcnow", lambda: moment)
+
+    def wait(
+        error: BaseException, attempts: int = 0, policy: Retry | None = None
+    ) -> timedelta | None:
+        job = Job(
+            attempts=attempts,
+            id=1,
+            queue="default",
+            lock=None,
+            queueing_lock=None,
+            task_name="ship",
+        )
+        decision = (policy or Retry()).get_retry_decision(exception=error, job=job)
+        if not decision:
+            return None
+        return (decision.retry_at or moment) - moment
+
+    return wait
+
+
+@pytest.mark.parametrize(
+    "error", [OperationalError(), ConnectionResetError(), TimeoutError(), JobStalled()]
+)
+def test_errors_that_pass_are_tried_again(wait: Wait, error: Exception) -> None:
+    assert wait(error)
+
+
+@pytest.mark.parametrize("error", [IntegrityError(), TypeError(), KeyError()])
+def test_errors_that_stay_are_not(wait: Wait, error: Exception) -> None:
+    assert wait(error) is None
+    assert wait(error, policy=Retry(exceptions=(type(error),)))
+
+
+@pytest.mark.parametrize("error", [CancelledError(), JobAborted()])
+def test_a_job_that_its_stopping_worker_cut_short_goes_back(
+    wait: Wait, error: BaseException
+) -> None:
+    """Even an async one, and however often it ran: the worker's default is aborted."""
+    assert wait(error, attempts=100) == timedelta()
+
+
+def test_a_job_fails_after_its_last_attempt(wait: Wait) -> None:
+    assert wait(OperationalError(), attempts=3)
+    assert wait(OperationalError(), attempts=4) is None
+    assert wait(JobStalled(), attempts=4) is None
+
+
+def test_waits_grow_to_a_limit_and_differ(wait: Wait) -> None:
+    policy = Retry(max_attempts=100, wait=60, max_wait=600)
+    waits = [wait(OperationalError(), n, policy) for n in (0, 2, 10)]
+    seconds = [one.total_seconds() for one in waits if one]
+    for least, found, most in zip((30, 120, 300), seconds, (60, 240, 600), strict=True):
+        assert least <= found <= most
+    assert all(first < second for first, second in pairwise(seconds))
+    assert len({wait(OperationalError(), 10, policy) for _ in range(20)}) > 1

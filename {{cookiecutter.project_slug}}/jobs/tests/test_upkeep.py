@@ -1,0 +1,279 @@
+"""Rescue, pruning and samples, without a worker process."""
+
+# pyright: reportAttributeAccessIssue=false
+# It does not know the fields that Django adds.
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection, connections
+from django.utils import timezone
+
+from .. import stats, upkeep
+from ..bridge import Job, job
+from ..models import JobFailure, QueuedJob, QueueSample
+from ..retry import Retry
+from ..testing import worker_app
+
+Run = Callable[..., QueuedJob]
+
+app = worker_app()
+
+
+@pytest.fixture
+def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[...]:
+    """A job that may run twice, known to the worker until the test ends."""
+    monkeypatch.setattr(app, "tasks", dict(app.tasks))
+
+    @job(name="ship", retry=Retry(max_attempts=3, exceptions=(KeyError,)))
+    def ship(*, order_id: int = 1) -> None:
+        """Ship an order."""
+
+    @ship.task(app)
+    def ship_body(*, order_id: int = 1) -> None:
+        """Do it."""
+
+    return ship
+
+
+def execute(sql: str, *parameters: Any) -> Any:
+    """Do what the queue and its workers do, in SQL."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall() if cursor.description else None
+
+
+@pytest.fixture
+def run(ship: Job[...]) -> Run:
+    """Let a worker take a job; it was last heard of some seconds ago."""
+
+    def run(silent: float = 0, **columns: object) -> QueuedJob:
+        ((worker,),) = execute(
+            "INSERT INTO procrastinate_workers (last_heartbeat)"
+            " VALUES (now() - make_interval(secs => %s)) RETURNING id",
+            silent,
+        )
+        pk = ship.defer(order_id=1)
+        QueuedJob.objects.filter(pk=pk).update(**columns)
+        execute("SELECT procrastinate_fetch_job_v2(NULL, %s)", worker)
+        running: QueuedJob = QueuedJob.objects.get(pk=pk)
+        assert (running.status, running.worker_id) == ("doing", worker)
+        return running
+
+    return run
+
+
+def failures_of(job: QueuedJob) -> list[tuple[int, str]]:
+    return list(job.failures.values_list("attempt", "exception"))
+
+
+def test_the_job_of_a_dead_worker_waits_again(run: Run) -> None:
+    stalled = run(silent=31)
+    upkeep.rescue_stalled_jobs(app)
+    stalled.refresh_from_db()
+    assert (stalled.status, stalled.attempts, stalled.worker_id) == ("todo", 1, None)
+    assert stalled.scheduled_at
+    assert stalled.scheduled_at < timezone.now() + timedelta(seconds=10)
+    assert failures_of(stalled) == [(1, "JobStalled")]
+
+
+def test_the_job_of_a_worker_whose_row_is_gone_waits_again(run: Run) -> None:
+    stalled = run(silent=31)
+    execute("SELECT procrastinate_prune_stalled_workers_v1(30)")
+    upkeep.rescue_stalled_jobs(app)
+    stalled.refresh_from_db()
+    assert stalled.status == "todo"
+
+
+def test_the_job_of_a_worker_that_lives_is_left_alone(run: Run) -> None:
+    running = run(silent=20)
+    upkeep.rescue_stalled_jobs(app)
+    running.refresh_from_db()
+    assert (running.status, running.attempts) == ("doing", 0)
+
+
+def test_a_job_that_kills_its_workers_fails_at_last(run: Run) -> None:
+    stalled = run(silent=31, attempts=2)
+    upkeep.rescue_stalled_jobs(app)
+    stalled.refresh_from_db()
+    assert (stalled.status, stalled.attempts) == ("failed", 3)
+    assert "Its worker died" in stalled.failures.get().message
+
+
+@pytest.mark.parametrize(
+    ("columns", "status"),
+    [
+        ({"task_name": "nobody.knows"}, "failed"),
+        # The retry would collide with the job that may wait under the same lock.
+        ({"queueing_lock": "one"}, "failed"),
+    ],
+)
+def test_a_job_that_must_not_run_again_fails(
+    run: Run, columns: dict[str, str], status: str
+) -> None:
+    stalled = run(silent=31, **columns)
+    upkeep.rescue_stalled_jobs(app)
+    stalled.refresh_from_db()
+    assert stalled.status == status
+    assert failures_of(stalled) == [(1, "JobStalled")]
+
+
+def test_a_job_that_was_asked_to_stop_is_aborted(run: Run) -> None:
+    stalled = run(silent=31)
+    execute("SELECT procrastinate_cancel_job_v1(%s, true, false)", stalled.pk)
+    upkeep.rescue_stalled_jobs(app)
+    stalled.refresh_from_db()
+    assert (stalled.status, stalled.abort_requested) == ("aborted", False)
+
+
+def test_a_job_that_runs_again_is_not_rescued_twice(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another rescue was first, between this one's question and its answer."""
+    stalled = run(silent=31)
+    question = stats.stalled
+    answers = iter([[stalled], question(), question()])
+    monkeypatch.setattr(stats, "stalled", lambda: next(answers))
+    rescued_by_another = QueuedJob.objects.filter(pk=stalled.pk)
+    rescued_by_another.update(status="doing", attempts=1)
+    upkeep.rescue_stalled_jobs(app)
+    stalled.refresh_from_db()
+    assert (stalled.status, stalled.attempts) == ("doing", 1)
+    assert not failures_of(stalled)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rescues_at_the_same_time_rescue_once(run: Run) -> None:
+    stalled = [run(silent=31) for _ in range(20)]
+
+    def rescue(_: int) -> None:
+        try:
+            upkeep.rescue_stalled_jobs(app)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(rescue, range(4)))
+    for one in stalled:
+        one.refresh_from_db()
+        assert (one.status, one.attempts, len(failures_of(one))) == ("todo", 1, 1)
+    execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
+
+
+def finish(job: QueuedJob, age: timedelta, status: str = "succeeded") -> QueuedJob:
+    """End a job some time ago."""
+    execute("SELECT procrastinate_finish_job_v1(%s, %s, false)", job.pk, status)
+    execute(
+        "UPDATE procrastinate_events SET at = at - %s WHERE job_id = %s", age, job.pk
+    )
+    JobFailure.objects.create(job=job, attempt=1, at=timezone.now() - age)
+    return job
+
+
+def test_jobs_that_ended_long_ago_go_with_events_and_failures(
+    run: Run, ship: Job[...]
+) -> None:
+    long_ago = settings.JOBS_KEPT + timedelta(hours=1)
+    gone = [finish(run(), long_ago), finish(run(), long_ago, "failed")]
+    waits = ship.defer(order_id=1)
+    execute(
+        "UPDATE procrastinate_events SET at = at - %s WHERE job_id = %s",
+        long_ago,
+        waits,
+    )
+    execute("UPDATE procrastinate_jobs SET lock = 'held' WHERE id = %s", waits)
+    # The lock keeps it from being taken by the next run.
+    execute(
+        "UPDATE procrastinate_jobs SET scheduled_at = now() + '1 d' WHERE id = %s",
+        waits,
+    )
+    kept = finish(run(), settings.JOBS_KEPT - timedelta(hours=1))
+    upkeep.prune()
+    assert set(QueuedJob.objects.values_list("pk", flat=True)) == {waits, kept.pk}
+    assert JobFailure.objects.get().job_id == kept.pk
+    ids = [job.pk for job in gone]
+    assert (
+        execute("SELECT 1 FROM procrastinate_events WHERE job_id = ANY(%s)", ids) == []
+    )
+
+
+def test_pruning_goes_on_after_a_batch_with_nothing_to_delete(ship: Job[...]) -> None:
+    ship.batch_defer(ship.call(order_id=n) for n in range(2_500))
+    execute("UPDATE procrastinate_events SET at = at - interval '30 days'")
+    # The first 1,200 still wait.
+    execute(
+        "UPDATE procrastinate_jobs SET status = 'succeeded'"
+        " WHERE id >= (SELECT min(id) FROM procrastinate_jobs) + 1200"
+    )
+    execute("UPDATE procrastinate_events SET at = now() - interval '30 days'")
+    upkeep.prune()
+    assert QueuedJob.objects.count() == 1_200
+
+
+def test_a_sample_is_stored_once_a_minute_and_queue(
+    ship: Job[...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ship.configure(queue="mail").defer(order_id=1)
+    minute = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: minute)
+    upkeep.watch()
+    upkeep.watch()
+    assert QueueSample.objects.filter(queue="mail").count() == 1
+    assert QueueSample.objects.get(queue="mail").waiting == 1
+    monkeypatch.setattr(timezone, "now", lambda: minute + timedelta(days=2))
+    upkeep.prune()
+    assert not QueueSample.objects.exists()
+
+
+def test_what_is_wrong_is_logged_as_an_error(
+    run: Run, ship: Job[...], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("ERROR")
+    run(silent=0)
+    upkeep.watch()
+    assert not caplog.records
+    run(silent=31)
+    late = ship.defer(order_id=1)
+    execute(
+        "UPDATE procrastinate_events SET at = at - interval '301 s' WHERE job_id = %s",
+        late,
+    )
+    JobFailure.objects.bulk_create(
+        JobFailure(job_id=late, attempt=1)
+        for _ in range(settings.JOBS_MAX_FAILURES + 1)
+    )
+    upkeep.watch()
+    assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
+    assert [message.split(":")[0] for message in caplog.messages] == [
+        "Queue default",
+        "1 jobs are stuck on dead workers",
+        "101 attempts failed in the last hour",
+    ]
+
+
+def test_a_job_that_failed_unseen_is_explained_once(run: Run) -> None:
+    unseen, seen = run(), run()
+    JobFailure.objects.create(job=seen, attempt=1, exception="KeyError")
+    for one in (unseen, seen):
+        execute("SELECT procrastinate_finish_job_v1(%s, 'failed', false)", one.pk)
+    upkeep.watch()
+    upkeep.watch()
+    assert failures_of(unseen) == [(1, "TaskNotFound")]
+    assert failures_of(seen) == [(1, "KeyError")]
+
+
+def test_a_worker_that_stops_writes_few_of_its_finished_jobs(run: Run) -> None:
+    running = run()
+    execute(
+        "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
+        " SELECT 'default', 'old', 'succeeded', %s FROM generate_series(1, 1100)",
+        running.worker_id,
+    )
+    upkeep.watch()
+    named = QueuedJob.objects.filter(worker=running.worker_id)
+    assert named.filter(status="succeeded").count() <= 1_001
+    assert named.filter(status="doing").get() == running

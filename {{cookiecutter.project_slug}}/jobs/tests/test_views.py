@@ -1,0 +1,189 @@
+"""Health, metrics and the page of the queues."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.test import Client
+from django.utils import timezone
+from procrastinate.contrib.django.models import ProcrastinateWorker
+from prometheus_client.parser import text_string_to_metric_families
+from pytest_django import DjangoAssertNumQueries, Settings
+
+from .. import stats
+from ..bridge import Job, job
+from ..models import JobFailure, QueuedJob, QueueSample
+
+User: Any = get_user_model()
+
+Migration = MigrationRecorder.Migration
+
+
+@pytest.fixture
+def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[...]:
+    """A job in a queue of its own."""
+
+    @job(name="ship", queue="ships")
+    def ship() -> None:
+        """Ship."""
+
+    return ship
+
+
+@pytest.fixture
+def worker(db: None) -> None:
+    """A worker that lives."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT procrastinate_register_worker_v1()")
+
+
+def age(seconds: float, *tables: str) -> None:
+    """Let time pass."""
+    with connection.cursor() as cursor:
+        for table, column in {
+            "procrastinate_events": "at",
+            "procrastinate_workers": "last_heartbeat",
+        }.items():
+            if not tables or table in tables:
+                cursor.execute(
+                    f"UPDATE {table} SET {column} = {column} - make_interval(secs => %s)",
+                    [seconds],
+                )
+
+
+def test_workers_are_healthy_with_a_heartbeat_of_the_last_20_seconds(
+    worker: None,
+) -> None:
+    age(10)
+    assert stats.now().healthy
+    age(15)
+    assert not stats.now().healthy
+
+
+def test_workers_are_unhealthy_while_a_job_waits_too_long(
+    worker: None, ship: Job[...], settings: Settings
+) -> None:
+    settings.JOBS_MAX_WAIT = {"default": 10, "ships": 60}
+    ship.configure(schedule_in=timedelta(days=1)).defer()
+    ship.defer()
+    age(30, "procrastinate_events")
+    assert stats.now().healthy
+    age(40, "procrastinate_events")
+    assert not stats.now().healthy
+
+
+def test_a_retried_job_waits_since_it_was_due(ship: Job[...]) -> None:
+    pk = ship.defer()
+    age(1_000)
+    due = timezone.now() - timedelta(seconds=5)
+    QueuedJob.objects.filter(pk=pk).update(scheduled_at=due)
+    (queue,) = [queue for queue in stats.now().queues if queue.name == "ships"]
+    assert queue.waiting == 1
+    assert 4 < queue.wait < 100
+
+
+def test_a_declared_queue_is_there_when_it_is_empty(ship: Job[...]) -> None:
+    assert stats.Queue("ships") in stats.now().queues
+
+
+def test_the_read_model_asks_four_questions(
+    ship: Job[...], django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    for name in "abc":
+        ship.configure(queue=name).defer()
+    with django_assert_num_queries(4):
+        stats.now()
+
+
+def test_metrics_are_not_there_without_a_token(
+    client: Client, settings: Settings
+) -> None:
+    settings.METRICS_TOKEN = ""
+    assert (
+        client.get("/metrics", headers={"authorization": "Bearer "}).status_code == 404
+    )
+
+
+@pytest.mark.parametrize("given", ["", "secret", "Bearer", "Bearer secre", "Bearer ü"])
+def test_metrics_need_the_token(client: Client, settings: Settings, given: str) -> None:
+    settings.METRICS_TOKEN = "secret"
+    response = client.get("/metrics", headers={"authorization": given})
+    assert (response.status_code, response.content) == (401, b"")
+
+
+def test_metrics_say_what_the_read_model_says(
+    client: Client, settings: Settings, worker: None, ship: Job[...]
+) -> None:
+    settings.METRICS_TOKEN = "secret"
+    ship.defer()
+    ship.configure(schedule_in=timedelta(hours=1)).defer()
+    response = client.get("/metrics", headers={"authorization": "Bearer secret"})
+    samples = {
+        (sample.name, sample.labels.get("queue")): sample.value
+        for family in text_string_to_metric_families(response.content.decode())
+        for sample in family.samples
+    }
+    assert samples["jobs_waiting", "ships"] == 1
+    assert samples["jobs_scheduled", "ships"] == 1
+    assert samples["jobs_running", "ships"] == 0
+    assert samples["jobs_workers", None] == 1
+    assert "text/plain; version=0.0.4" in response.headers["Content-Type"]
+
+
+def test_the_page_shows_now_and_the_last_day(
+    admin_client: Client, worker: None, ship: Job[...]
+) -> None:
+    limit = settings.JOBS_MAX_WAIT["default"]
+    for minutes, wait in ((5, 0), (95, limit + 1), (25 * 60, 0)):
+        minute = timezone.now() - timedelta(minutes=minutes)
+        QueueSample.objects.create(
+            minute=minute, queue="ships", waiting=minutes, running=1, wait=wait
+        )
+    page = admin_client.get("/jobs/").content.decode()
+    assert "All queues are within their limits." in page
+    assert page.count("<rect") == 2
+    assert page.count('class="late"') == 1
+    assert "most: 95 waiting" in page
+    assert "style=" not in page
+
+
+def test_the_page_tells_what_is_wrong(admin_client: Client, ship: Job[...]) -> None:
+    ship.defer()
+    age(3_600)
+    page = admin_client.get("/jobs/").content.decode()
+    assert "No worker is alive" in page
+    assert "Queue ships: a job has waited for 1:0" in page
+
+
+def test_the_page_asks_as_much_for_many_queues_as_for_one(
+    admin_client: Client,
+    ship: Job[...],
+    django_assert_num_queries: DjangoAssertNumQueries,
+) -> None:
+    for name in "abcdef":
+        pk = ship.configure(queue=name).defer()
+        JobFailure.objects.create(job_id=pk, attempt=1)
+    with django_assert_num_queries(8):
+        admin_client.get("/jobs/")
+
+
+@pytest.mark.parametrize(("is_staff", "status"), [(True, 403), (False, 302)])
+def test_the_page_is_for_staff_who_may_view_jobs(
+    client: Client, user: Any, is_staff: bool, status: int
+) -> None:
+    User.objects.filter(pk=user.pk).update(is_staff=is_staff)
+    client.force_login(user)
+    assert client.get("/jobs/").status_code == status
+
+
+def test_the_command_tells_if_a_worker_lives(worker: None) -> None:
+    call_command("check_workers")
+    age(21)
+    assert ProcrastinateWorker.objects.exists()
+    with pytest.raises(CommandError, match="No worker is alive"):
+        call_command("check_workers")

@@ -1,0 +1,170 @@
+"""What the worker is set to, and what it keeps from happening."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import connection
+from procrastinate import PsycopgConnector
+from procrastinate.contrib.django import app as django_app
+from procrastinate.contrib.django import connector_params
+from psycopg import AsyncConnection
+
+from ..testing import drain_queue, worker_app
+from ..worker import make_connector
+
+User: Any = get_user_model()
+app = worker_app()
+
+
+T = TypeVar("T")
+
+
+def test_a_worker_notices_that_it_lost_its_database() -> None:
+    """Procrastinate's supervision ends with the first of its side tasks to end."""
+    app.perform_import_paths()  # type: ignore[no-untyped-call]
+    assert app.periodic_registry.periodic_tasks
+
+
+def test_no_more_jobs_run_at_once_than_threads_can() -> None:
+    """Jobs over that number would be `doing` and wait."""
+    assert min(32, (os.cpu_count() or 1) + 4) >= settings.WORKER_CONCURRENCY
+
+
+def test_cron_and_django_mean_the_same_time() -> None:
+    """Procrastinate's cron is UTC, whatever the settings say."""
+    assert settings.TIME_ZONE == "UTC"
+
+
+def test_a_stopping_worker_is_quicker_than_its_platform() -> None:
+    options: Any = app.worker_defaults
+    assert options["shutdown_graceful_timeout"] < 30
+
+
+def test_jobs_of_a_lock_do_not_wait_for_each_other_for_long() -> None:
+    """With some concurrency, the next job of a lock is found by polling alone."""
+    options: Any = app.worker_defaults
+    assert options["fetch_job_polling_interval"] <= 1
+
+
+def test_finished_jobs_are_kept_for_days_not_for_ever() -> None:
+    assert timedelta(days=1) <= settings.JOBS_KEPT <= timedelta(days=90)
+
+
+def on_a_connection_of_the_worker(
+    ask: Callable[[AsyncConnection[Any]], Awaitable[T]],
+) -> T:
+    async def run() -> T:
+        connector = make_connector()
+        await connector.open_async()
+        try:
+            async with connector.pool.connection() as worker_connection:
+                return await ask(worker_connection)
+        finally:
+            await connector.close_async()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
+    """With them, a job costs it twice the round trips."""
+
+    async def is_autocommit(worker_connection: AsyncConnection[Any]) -> bool:
+        return worker_connection.autocommit
+
+    assert on_a_connection_of_the_worker(is_autocommit)
+
+
+async def take_a_job(worker_connection: AsyncConnection[Any]) -> int:
+    """Return how many blocks of 8 kB PostgreSQL reads to find the next job."""
+    blocks = 0
+    for _ in range(8):  # from the sixth on by one plan, made for any queues
+        cursor = await worker_connection.execute(
+            "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
+            " SELECT * FROM procrastinate_fetch_job_v2(NULL, NULL)"
+        )
+        [[[explained]]] = await cursor.fetchall()
+        blocks = explained["Plan"]["Shared Hit Blocks"]
+    return blocks
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("lock", ["NULL", "n"])
+@pytest.mark.parametrize("finished", [0, 1_000])
+def test_the_next_job_is_found_without_reading_all(finished: int, lock: str) -> None:
+    """In a new database, and after an hour in which nothing waited."""
+    insert = "INSERT INTO procrastinate_jobs (task_name, queue_name, lock, status) "
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"{insert} SELECT '', '', NULL, 'succeeded' FROM generate_series(1, %s)",
+            [finished],
+        )
+        if finished:
+            cursor.execute("ANALYZE procrastinate_jobs")
+        cursor.execute(
+            f"{insert} SELECT '', '', {lock}, 'todo' FROM generate_series(1, 10000) n"
+        )
+    try:
+        assert on_a_connection_of_the_worker(take_a_job) < 60
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_async_jobs_share_no_thread_and_so_no_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first to end would close it under the other."""
+    monkeypatch.setattr(app, "tasks", dict(app.tasks))
+    threads: set[int] = set()
+    both_run = asyncio.Barrier(2)
+
+    @app.task(name="count")
+    async def count() -> None:
+        await both_run.wait()
+        await User.objects.acount()
+        threads.add(await sync_to_async(threading.get_ident)())
+        await both_run.wait()
+
+    async def work() -> None:
+        connector = PsycopgConnector(kwargs=connector_params())
+        with app.replace_connector(connector) as tests_app:
+            async with tests_app.open_async():
+                for _ in range(2):
+                    await tests_app.configure_task("count").defer_async()
+                await tests_app.run_worker_async(
+                    wait=False, install_signal_handlers=False, listen_notify=False
+                )
+
+    asyncio.run(work())
+    assert len(threads) == 2
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_gives_its_connection_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread of the worker would keep it, and so empty the pool."""
+    monkeypatch.setattr(app, "tasks", dict(app.tasks))
+
+    @app.task(name="count")
+    def count() -> None:
+        User.objects.count()
+
+    def in_use() -> int:
+        stats = connection.pool.get_stats()  # type: ignore[attr-defined]
+        return int(stats["pool_size"] - stats["pool_available"])
+
+    django_app.configure_task("count").defer()
+    before = in_use()
+    assert drain_queue() == {"succeeded": 1}
+    assert in_use() == before

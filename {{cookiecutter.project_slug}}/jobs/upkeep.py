@@ -1,0 +1,153 @@
+"""The queue's upkeep, done by the queue itself: rescue, samples, alerts and pruning.
+
+A worker without any periodic task does not notice that it lost its database, so
+something periodic must always be registered.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import F
+from django.utils import timezone
+from procrastinate import App
+
+from . import stats, upstream
+from .models import JobFailure, QueueSample
+from .retry import JobStalled
+
+logger = logging.getLogger(__name__)
+
+# In the order of ids, which is that of age: it reads the old jobs, and one batch of
+# younger ones.
+PRUNE_A_BATCH = """
+WITH batch AS MATERIALIZED (
+    SELECT job.id, event.first, event.last
+    FROM (
+        SELECT id FROM procrastinate_jobs WHERE id > %(after)s ORDER BY id LIMIT 1000
+    ) job
+    CROSS JOIN LATERAL (
+        SELECT min(at) AS first, max(at) AS last
+        FROM procrastinate_events WHERE job_id = job.id AND type <> 'scheduled'
+    ) event
+), pruned AS (
+    DELETE FROM procrastinate_jobs job USING batch
+    WHERE job.id = batch.id AND status NOT IN ('todo', 'doing')
+        AND batch.last < %(before)s
+)
+SELECT max(id) FROM batch HAVING min(first) < %(before)s
+"""
+
+# Deleting a worker's row, when it stops, updates every job that references it.
+CLEAR_WORKERS_OF_FINISHED_JOBS = """
+UPDATE procrastinate_jobs SET worker_id = NULL
+WHERE worker_id IN (SELECT id FROM procrastinate_workers)
+    AND status NOT IN ('todo', 'doing')
+    AND id < (SELECT max(id) FROM procrastinate_jobs) - 1000
+"""
+
+# The worker runs no middleware for a job whose task it does not know.
+RECORD_UNEXPLAINED_FAILURES = """
+INSERT INTO jobs_jobfailure (job_id, attempt, exception, message, traceback, host, at)
+SELECT id, attempts, 'TaskNotFound',
+    'The worker did not know this task, or could not store the error.', '', '', now()
+FROM procrastinate_jobs job WHERE status = 'failed'
+    AND NOT EXISTS (SELECT FROM jobs_jobfailure WHERE job_id = job.id)
+"""
+
+
+def add_to(app: App) -> None:
+    """Register the upkeep with the worker's app, as periodic tasks."""
+
+    def periodic(cron: str, name: str, body: Callable[[], None], priority: int) -> None:
+        def task(timestamp: int) -> None:
+            body()
+
+        register: Callable[..., Any] = app.task
+        app.periodic(cron=cron)(
+            # Waiting jobs carry these names: they cannot change.
+            register(name=name, queueing_lock=name, priority=priority)(task)
+        )
+
+    # Cron with seconds, which come last.
+    periodic(
+        "* * * * * */30",
+        "maintenance.rescue_stalled_jobs",
+        lambda: rescue_stalled_jobs(app),
+        priority=100,
+    )
+    periodic("* * * * *", "maintenance.watch", watch, priority=100)
+    periodic("30 3 * * *", "maintenance.prune", prune, priority=0)
+
+
+def rescue_stalled_jobs(app: App) -> None:
+    """Put the jobs of dead workers back into their queues, or fail them.
+
+    A job fails if its task must not be retried.
+
+    Args:
+        app: The worker's app, which knows how each task is retried.
+    """
+    for job in stats.stalled():
+        task = app.tasks.get(job.task_name)
+        retry = upstream.retry_decision(task, JobStalled(), job)
+        status, due = "failed", job.scheduled_at
+        if job.abort_requested:
+            status = "aborted"
+        # A retry would collide with a job waiting under the same queueing lock.
+        elif retry and not job.queueing_lock:
+            status, due = "todo", retry.retry_at
+        with transaction.atomic():
+            # Condition and update are one statement: another worker may have rescued
+            # the job, and it may be running again.
+            same_run = stats.stalled().filter(pk=job.pk, attempts=job.attempts)
+            if same_run.update(
+                status=status,
+                attempts=F("attempts") + 1,
+                scheduled_at=due,
+                abort_requested=False,
+                worker=None,
+            ):
+                JobFailure.objects.create(
+                    job=job,
+                    attempt=job.attempts + 1,
+                    exception=JobStalled.__qualname__,
+                    message=f"Its worker died; the job is {status} now.",
+                )
+
+
+def watch() -> None:
+    """Store a sample of each queue, and log what is wrong as errors."""
+    with connection.cursor() as cursor:
+        cursor.execute(RECORD_UNEXPLAINED_FAILURES)
+        cursor.execute(CLEAR_WORKERS_OF_FINISHED_JOBS)
+    now = stats.now()
+    QueueSample.objects.bulk_create(
+        (
+            QueueSample(
+                minute=timezone.now().replace(second=0, microsecond=0),
+                queue=queue.name,
+                waiting=queue.waiting,
+                running=queue.running,
+                wait=queue.wait,
+            )
+            for queue in now.queues
+        ),
+        ignore_conflicts=True,
+    )
+    for problem in now.problems:
+        logger.error(problem)
+
+
+def prune() -> None:
+    """Delete what ended long ago, in batches, so that no lock is held for long."""
+    before = timezone.now() - settings.JOBS_KEPT
+    after: int | None = 0
+    with connection.cursor() as cursor:
+        while after is not None:
+            cursor.execute(PRUNE_A_BATCH, {"after": after, "before": before})
+            after = (cursor.fetchone() or (None,))[0]
+    JobFailure.objects.filter(at__lt=before).delete()
+    QueueSample.objects.filter(minute__lt=timezone.now() - stats.DAY).delete()

@@ -1,0 +1,146 @@
+"""The worker's Procrastinate app: how it connects, and what it does around each job."""
+
+import os
+import pkgutil
+import sys
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, Unpack
+
+import django
+from asgiref.sync import ThreadSensitiveContext
+from django.apps import apps
+from django.conf import settings
+from django.core.management.base import BaseCommand
+from django.db import connections
+from procrastinate import App, JobContext, PsycopgConnector
+from procrastinate.app import WorkerOptions
+from procrastinate.connector import BaseAsyncConnector
+from procrastinate.contrib.django import DjangoApp, connector_params
+from procrastinate.middleware import AsyncCallNext, WorkerMiddleware
+from procrastinate.worker import Worker
+from psycopg import AsyncConnection
+
+from .failures import keep_failures
+from .logs import with_job
+
+TASKS = "tasks"
+"""The package that has the worker's app and its tasks."""
+
+ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
+
+
+def setup(settings_module: str) -> None:
+    """Call ``django.setup()``, unless Django is set up already.
+
+    Args:
+        settings_module: The settings to use if the environment names none.
+    """
+    if apps.ready:
+        return
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", settings_module)
+    # Procrastinate's command line imports the worker's app on its event loop, where
+    # Django would not let an app's ready() query the database.
+    before = os.environ.get(ASYNC_UNSAFE)
+    os.environ[ASYNC_UNSAFE] = "on"
+    try:
+        django.setup()
+        connections.close_all()
+    finally:
+        if before is None:
+            del os.environ[ASYNC_UNSAFE]
+        else:
+            os.environ[ASYNC_UNSAFE] = before
+
+
+def make_app(
+    package: str,
+    *,
+    connector: BaseAsyncConnector | None = None,
+    middleware: Iterable[WorkerMiddleware] = (),
+) -> App:
+    """Return the worker's app.
+
+    Args:
+        package: Its tasks are in the modules of this package.
+        connector: How the worker connects; by default with psycopg, see
+            `make_connector`.
+        middleware: Worker middlewares that run outside of the machinery's own.
+    """
+    # Its models need Django's app registry, and so `setup` first.
+    from . import upkeep
+
+    path = sys.modules[package].__path__
+    app = WorkerApp(
+        connector=connector or make_connector(),
+        import_paths=[
+            f"{package}.{module.name}" for module in pkgutil.iter_modules(path)
+        ],
+        worker_defaults={
+            "concurrency": settings.WORKER_CONCURRENCY,
+            # Retried jobs are found by polling alone.
+            "fetch_job_polling_interval": 1.0,
+            # Less than the 30 seconds that most platforms give a process to end.
+            "shutdown_graceful_timeout": 20.0,
+            "worker_middleware": [*middleware, with_job, own_thread, keep_failures],
+        },
+    )
+    upkeep.add_to(app)
+    return app
+
+
+def make_connector() -> PsycopgConnector:
+    """Return the worker's own connections, to the database of the settings.
+
+    WORKER_DATABASE_URL, if set, leads around a pooler: LISTEN does not work through one.
+    """
+    if url := settings.WORKER_DATABASE_URL:
+        return PsycopgConnector(conninfo=url, configure=prepare_connection)
+    return PsycopgConnector(kwargs=connector_params(), configure=prepare_connection)
+
+
+async def prepare_connection(connection: AsyncConnection[Any]) -> None:
+    """Turn on autocommit, and keep PostgreSQL from sorting to find the next job.
+
+    Autocommit saves each query a BEGIN and a COMMIT. An index has the waiting jobs in
+    order, but without statistics, as in a new database, PostgreSQL would read and sort
+    all of them instead.
+    """
+    await connection.set_autocommit(True)
+    await connection.execute("SET enable_sort = off")
+
+
+async def own_thread(
+    call_next: AsyncCallNext, context: JobContext, worker: Worker
+) -> Any:
+    """Run each async job's Django calls in a thread of its own.
+
+    Jobs would otherwise share one thread and so one database connection, which the
+    first job to end closes under the others.
+    """
+    async with ThreadSensitiveContext():
+        return await call_next()
+
+
+class WorkerApp(DjangoApp):
+    """Refuses to work while ``manage.py check`` finds errors in the jobs."""
+
+    async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
+        """Check the jobs, then run a worker.
+
+        Raises:
+            SystemCheckError: The bridges and the tasks disagree.
+        """
+        # Not for a worker within another process: a test may know few of the tasks.
+        if kwargs.get("install_signal_handlers", True):
+            BaseCommand().check(tags=["jobs"])
+        await super().run_worker_async(**kwargs)
+
+
+def find_app() -> App:
+    """Return the worker's app. Nothing else in Django reaches for the worker's package.
+
+    Its tasks may not be loaded yet: ``perform_import_paths()`` does that.
+    """
+    app: App = import_module(TASKS).app
+    return app

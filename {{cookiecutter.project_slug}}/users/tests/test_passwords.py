@@ -1,0 +1,67 @@
+"""Logging in and out, and changing a password: Django's views in the site's look."""
+
+from http import HTTPStatus
+
+from django.core import mail
+from django.test import Client
+from django.urls import reverse
+
+from ..models import User
+
+LOGIN = reverse("login")
+CHANGE = reverse("password_change")
+
+
+def test_a_person_logs_in_and_out(client: Client, user: User) -> None:
+    user.set_password("correct horse")
+    user.save()
+    form = {"username": "ann", "password": "wrong"}
+    assert b"errorlist" in client.post(LOGIN, form).content
+    form["password"] = "correct horse"
+    assert client.post(LOGIN, form).headers["Location"] == "/"
+    assert client.post(reverse("logout")).headers["Location"] == LOGIN
+    assert client.get("/").status_code == HTTPStatus.FOUND
+
+
+def test_a_person_changes_the_password(client: Client, user: User) -> None:
+    user.set_password("correct horse")
+    user.save()
+    client.force_login(user)
+    assert b"site.css" in client.get(CHANGE).content
+    passwords = {"new_password1": "battery staple", "new_password2": "battery staple"}
+    form = {"old_password": "correct horse", **passwords}
+    response = client.post(CHANGE, form, follow=True)
+    assert b"Password changed" in response.content
+    user.refresh_from_db()
+    assert user.check_password("battery staple")
+
+
+def test_only_those_with_a_password_are_offered_to_change_it(
+    client: Client, user: User
+) -> None:
+    client.force_login(user)
+    page = client.get(CHANGE).content.decode()
+    assert user.username in page
+    assert f'href="{CHANGE}"' not in page
+    user.set_password("correct horse")
+    user.save()
+    client.force_login(user)
+    assert f'href="{CHANGE}"' in client.get(CHANGE).content.decode()
+
+
+def test_a_person_who_forgot_the_password_gets_a_link_once(
+    client: Client, user: User
+) -> None:
+    user.set_password("forgotten")
+    user.save()
+    url = reverse("password_reset")
+    assert b"site.css" in client.get(url).content
+    response = client.post(url, {"email": user.email}, follow=True)
+    assert b"Look at your e-mail" in response.content
+    [message] = mail.outbox
+    [link] = [line for line in str(message.body).splitlines() if "/reset/" in line]
+    page = client.get(link, follow=True)
+    passwords = {"new_password1": "battery staple", "new_password2": "battery staple"}
+    response = client.post(page.redirect_chain[-1][0], passwords, follow=True)
+    assert b"Password changed" in response.content
+    assert b"no longer valid" in client.get(link, follow=True).content

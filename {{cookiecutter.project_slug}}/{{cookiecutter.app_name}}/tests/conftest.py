@@ -1,0 +1,30 @@
+"""Fixtures of this app's tests."""
+
+from collections.abc import Callable
+from io import BytesIO
+
+import pytest
+from django.contrib.auth.models import Permission
+
+from users.models import User
+
+CsvFile = Callable[..., BytesIO]
+
+
+@pytest.fixture
+def user(user: User) -> User:
+    """A user who may import contacts."""
+    user.user_permissions.set(
+        Permission.objects.filter(codename__in=["add_contact", "change_contact"])
+    )
+    return user
+
+
+@pytest.fixture
+def csv_file() -> CsvFile:
+    """Make an open file of lines of text."""
+
+    def make(*lines: str, encoding: str = "utf-8") -> BytesIO:
+        return BytesIO("".join(f"{line}\n" for line in lines).encode(encoding))
+
+    return make

@@ -1,0 +1,85 @@
+"""The whole way, with the worker that production starts."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from django.db import connections, transaction
+from django.test import Client
+from django.urls import reverse
+from procrastinate.contrib.django.models import ProcrastinateJob
+
+from jobs.testing import Wait, Worker
+from users.models import User
+
+from .. import services
+from ..models import Contact, ContactImport
+from .conftest import CsvFile
+
+
+def is_done(pk: int) -> bool:
+    return ContactImport.objects.filter(pk=pk, summary_sent_at__isnull=False).exists()
+
+
+def test_an_upload_becomes_contacts(
+    worker: Worker, client: Client, user: User, csv_file: CsvFile, wait_until: Wait
+) -> None:
+    client.force_login(user)
+    rows = [f"{n}@b.org,Contact {n}" for n in range(2_000)]
+    with worker():
+        client.post(reverse("contacts:index"), {"file": csv_file("email,name", *rows)})
+        started = ContactImport.objects.get()
+        wait_until(lambda: is_done(started.pk))
+    found = Contact.objects.values_list("email", "name")
+    assert {",".join(pair) for pair in found} == set(rows)
+
+
+def test_the_worker_sees_a_job_after_the_commit(
+    worker: Worker, user: User, csv_file: CsvFile, wait_until: Wait
+) -> None:
+    def overtake() -> None:
+        """Have a job done that was deferred later, on another connection."""
+        try:
+            file = csv_file("email,name")
+            other = services.start_import(owner=user, filename="b", file=file)
+            wait_until(lambda: is_done(other.pk))
+        finally:
+            connections.close_all()
+
+    with worker():
+        with transaction.atomic(), ThreadPoolExecutor() as pool:
+            file = csv_file("email")
+            first = services.start_import(owner=user, filename="a", file=file)
+            pool.submit(overtake).result()
+        wait_until(lambda: is_done(first.pk))
+    assert ProcrastinateJob.objects.get(pk=first.job_id).attempts == 1
+
+
+def test_the_worker_never_sees_a_job_that_was_rolled_back(
+    worker: Worker, user: User, csv_file: CsvFile, wait_until: Wait
+) -> None:
+    with worker():
+        with transaction.atomic():
+            services.start_import(owner=user, filename="a", file=csv_file("email"))
+            transaction.set_rollback(True)
+        later = services.start_import(owner=user, filename="b", file=csv_file("email"))
+        wait_until(lambda: is_done(later.pk))
+    names = ProcrastinateJob.objects.values_list("task_name", flat=True)
+    assert sum(name.endswith(".import_contacts") for name in names) == 1
+
+
+def test_a_stopped_worker_gives_its_job_back(
+    worker: Worker, user: User, csv_file: CsvFile, wait_until: Wait
+) -> None:
+    def stopping() -> bool:
+        imported = ContactImport.objects.get(pk=started.pk).imported
+        return 0 < imported < 20_000
+
+    file = csv_file("email", *(f"{n}@b.org" for n in range(20_000)))
+    started = services.start_import(owner=user, filename="a", file=file)
+    with worker("--shutdown-graceful-timeout=0") as process:
+        wait_until(stopping)
+    assert process.returncode == 0
+    assert ProcrastinateJob.objects.get(pk=started.job_id).status == "todo"
+    with worker():
+        wait_until(lambda: is_done(started.pk))
+    assert ContactImport.objects.get(pk=started.pk).imported == 20_000
+    assert Contact.objects.count() == 20_000

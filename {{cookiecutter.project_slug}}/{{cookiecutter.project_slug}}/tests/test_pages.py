@@ -1,0 +1,57 @@
+"""What every page has, and the pages of Django's own views."""
+
+import pytest
+from django.apps import apps
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
+from django.test import Client, RequestFactory
+from django.urls import reverse
+from django.views import defaults
+from django.views.csrf import csrf_failure
+
+from users.models import User
+
+LOGIN = reverse("login")
+CHANGE = reverse("password_change")
+
+
+@pytest.fixture
+def request_(rf: RequestFactory) -> HttpRequest:
+    """A request of nobody in particular."""
+    request = rf.get("/")
+    request.user = AnonymousUser()
+    return request
+
+
+def test_error_pages_look_like_the_site(request_: HttpRequest) -> None:
+    responses: list[HttpResponse] = [
+        defaults.bad_request(request_, SuspiciousOperation()),
+        defaults.permission_denied(request_, PermissionDenied()),
+        defaults.page_not_found(request_, Http404()),
+        defaults.server_error(request_),
+        csrf_failure(request_),
+    ]
+    assert [one.status_code for one in responses] == [400, 403, 404, 500, 403]
+    for response in responses:
+        assert b"site.css" in response.content
+        assert b"To the first page" in response.content
+
+
+def test_pages_allow_nothing_inline_and_no_other_host(db: None, client: Client) -> None:
+    policy = client.get(LOGIN).headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+def test_pages_have_the_apps_links_that_lead_somewhere(
+    client: Client, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links = {"Nowhere": "no-such-app:index", "Way in": "login"}
+    monkeypatch.setattr(apps.get_app_config("users"), "nav", links, raising=False)
+    client.force_login(user)
+    page = client.get(CHANGE).content.decode()
+    assert f'<a href="{LOGIN}">Way in</a>' in page
+    assert "Nowhere" not in page

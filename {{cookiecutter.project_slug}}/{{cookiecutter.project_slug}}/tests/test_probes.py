@@ -1,0 +1,67 @@
+"""Health checks answer whoever asks, and say what they are asked."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+from django.db.utils import OperationalError
+from django.test import Client
+from pytest_django import Settings
+
+from jobs import upstream
+
+from .. import probes
+
+Migration = MigrationRecorder.Migration
+
+
+def health(client: Client, probe: str, **extra: Any) -> tuple[int, str]:
+    response = client.get(f"/health/{probe}", **extra)
+    return response.status_code, response.content.decode()
+
+
+def test_live_asks_nobody(client: Client) -> None:
+    """Without the mark of the database, asking it would fail."""
+    assert health(client, "live") == (200, "ok")
+
+
+def test_probes_need_no_tls_no_login_and_no_name_of_the_site(
+    client: Client, settings: Settings
+) -> None:
+    settings.SECURE_SSL_REDIRECT = True
+    settings.ALLOWED_HOSTS = ["www.example.com"]
+    assert health(client, "live", headers={"host": "10.0.0.1:8000"}) == (200, "ok")
+
+
+@pytest.mark.django_db
+def test_ready_when_migrated(client: Client) -> None:
+    assert health(client, "ready") == (200, "ok")
+    Migration.objects.filter(app="jobs").delete()
+    assert health(client, "ready") == (503, "unavailable")
+
+
+@pytest.mark.django_db
+def test_new_code_is_ready_between_the_phases_of_an_upgrade(client: Client) -> None:
+    last = Migration.objects.filter(app="procrastinate").latest("name")
+    assert "_post_" in last.name
+    last.delete()
+    assert health(client, "ready") == (200, "ok")
+
+
+def test_not_ready_without_a_database(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> bool:
+        raise OperationalError
+
+    monkeypatch.setitem(probes.PROBES, "/health/ready", fail)
+    assert health(client, "ready") == (503, "unavailable")
+
+
+@pytest.mark.django_db
+def test_workers_are_healthy_when_one_is_alive(client: Client) -> None:
+    assert health(client, "workers") == (503, "unavailable")
+    with connection.cursor() as cursor:
+        cursor.execute(upstream.REGISTER_WORKER)
+    assert health(client, "workers") == (200, "ok")
