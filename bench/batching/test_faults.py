@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from django.db import connection, transaction
+from jobs.testing import Wait, Worker
 from procrastinate import PsycopgConnector, sql
 from procrastinate.contrib.django import app as django_app
 from procrastinate.contrib.django import connector_params
@@ -17,8 +18,6 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 
 from batching import BatchingJobManager, make_job_manager
-
-from jobs.testing import Wait, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
