@@ -71,7 +71,11 @@ def test_the_chapter_on_jobs(copy: Project) -> None:
     declaration = copy.path / copy.app / "tasks.py"
     old = next(block for step, _, block in steps if step == "Declare")
     declaration.write_text(declaration.read_text().replace(old, renamed))
-    for file in (f"{copy.app}/tests/test_greet.py", f"{copy.app}/services.py", f"tasks/{copy.app}.py"):
+    for file in (
+        f"{copy.app}/tests/test_greet.py",
+        f"{copy.app}/services.py",
+        f"tasks/{copy.app}.py",
+    ):
         path = copy.path / file
         path.write_text(re.sub(r"\b(tasks|bridge)\.greet\b", r"\1.welcome", path.read_text()))
     tasks = copy.path / "tasks" / f"{copy.app}.py"

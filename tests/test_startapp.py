@@ -175,7 +175,7 @@ def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Proj
     ends = {
         fresh.path / SETTINGS: "]\nif DEBUG:",
         fresh.path / URLS: "    # The first page, as",
-        fresh.path / PYPROJECT: "]\n\n[[tool.importlinter.contracts]]\nname = \"Nobody",
+        fresh.path / PYPROJECT: ']\n\n[[tool.importlinter.contracts]]\nname = "Nobody',
     }
     for path, end in ends.items():
         path.write_text(path.read_text().replace(MARK + end, end))

@@ -146,7 +146,7 @@ def act(name: str, site: Any, request: HttpRequest, chosen: QuerySet[Any]) -> No
 
 
 @admin.register(QueuedJob)
-class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):
+class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):  # pyright: ignore[reportUnsafeMultipleInheritance]
     """Upstream's, with a permission and a log entry for each action."""
 
     list_display = [

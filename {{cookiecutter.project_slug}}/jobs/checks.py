@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from copy import copy
+from datetime import timedelta
 from importlib import import_module
 from inspect import Parameter, signature, unwrap
 from pathlib import Path
@@ -42,7 +43,11 @@ HINTS = {
     "W001": "Make the app with jobs.worker.make_app, which adds the queue's upkeep:"
     " without it, a worker does not notice that it lost its database.",
     "W002": "Add the queue to a worker's --queues.",
+    "E010": 'In JOBS_MAX_WAIT, "default" is the limit of all queues that it does not name.',
     "W003": "Give the name to the aliases of the job that took its place.",
+    "W004": "Lower PROCRASTINATE_WORKER_CONCURRENCY, and start more workers: sync jobs"
+    " beyond the number of threads are taken, but wait.",
+    "W005": "Keep them for some days: whoever looks into a failure needs them.",
 }
 
 
@@ -60,6 +65,23 @@ def check_jobs(**options: Any) -> list[CheckMessage]:
     if errors := list(_check_imports(*app.import_paths, *bridges)):
         return errors
     return [*_check_declared(app), *_check_tasks(app), *_check_periodic(app)]
+
+
+@register("jobs")
+def check_settings(**options: Any) -> list[CheckMessage]:
+    """Return what is wrong or unwise in the settings of the jobs."""
+    found = []
+    if "default" not in settings.JOBS_MAX_WAIT:
+        found.append(_message("E010", "JOBS_MAX_WAIT has no default.", "settings"))
+    # Python's default executor, in which Procrastinate runs sync tasks.
+    threads = min(32, (os.cpu_count() or 1) + 4)
+    if threads < settings.WORKER_CONCURRENCY:
+        text = f"A worker takes {settings.WORKER_CONCURRENCY} jobs, but runs {threads}."
+        found.append(_message("W004", text, "settings"))
+    if timedelta(days=1) > settings.JOBS_KEPT:
+        text = f"JOBS_KEPT is {settings.JOBS_KEPT}: failures are gone within a day."
+        found.append(_message("W005", text, "settings"))
+    return found
 
 
 @register(Tags.database)
@@ -128,7 +150,7 @@ def _check_declared(app: App) -> Iterator[CheckMessage]:
 
 def _check_tasks(app: App) -> Iterator[CheckMessage]:
     # What the worker defers itself needs no declaration, nor do Procrastinate's own.
-    known = {*declared, *(periodic.task.name for periodic in periodic_tasks(app))}
+    known = {*declared, *(name for name, _ in periodic_tasks(app))}
     served = _served_queues()
     for name, task in app.tasks.items():
         if name != task.name or name.startswith("builtin:"):
@@ -154,7 +176,7 @@ def _served_queues() -> set[str]:
 def _check_periodic(app: App) -> Iterator[CheckMessage]:
     if not periodic_tasks(app):
         yield _message("W001", "The worker has no periodic task.", worker.TASKS)
-    for periodic in periodic_tasks(app):
+    for periodic in periodic_tasks(app).values():
         task = copy(periodic.task)
         vars(task).update(periodic.configure_kwargs)
         for number, fault in faults(task):

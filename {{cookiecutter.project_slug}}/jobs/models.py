@@ -37,8 +37,8 @@ class JobFailure(models.Model):
     duration = models.FloatField("seconds", null=True)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
-    # What Django adds, for type checkers that do not know Django.
-    job_id: int
+    # Django adds it; type checkers without a plugin do not know.
+    job_id: int  # pyright: ignore[reportUninitializedInstanceVariable]
 
     class Meta:
         default_permissions = ("view",)

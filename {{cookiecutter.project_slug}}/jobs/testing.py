@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn, ParamSpec
 from unittest import mock
@@ -158,7 +158,7 @@ def drain_queue(*, raises: bool = True) -> Counter[str]:
 
     with (
         app.replace_connector(PsycopgConnector(kwargs=connector_params())),
-        mock.patch.dict(app.periodic_registry.periodic_tasks, clear=True),
+        mock.patch.dict(upstream.periodic_tasks(app), clear=True),
     ):
         asyncio.run(drain())
     rows = list(ProcrastinateJob.objects.values_list("task_name", "status"))
@@ -177,7 +177,7 @@ def worker(transactional_db: None) -> Worker:
     command = [sys.executable, "-m", "procrastinate", "--app=tasks.app", "worker"]
 
     @contextmanager
-    def start(*options: str) -> Iterator[subprocess.Popen[bytes]]:
+    def start(*options: str) -> Generator[subprocess.Popen[bytes]]:
         environment = {**os.environ, "DATABASE_URL": url, "WORKER_DATABASE_URL": url}
         process = subprocess.Popen(
             [*command, *options], cwd=settings.BASE_DIR, env=environment

@@ -8,7 +8,6 @@ Procrastinate moved; mend it here.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -104,9 +103,9 @@ def retry_decision(
     return retry.retry_decision if retry else None
 
 
-def periodic_tasks(app: App) -> Collection[PeriodicTask[..., Any, ...]]:
+def periodic_tasks(app: App) -> dict[tuple[str, str], PeriodicTask[..., Any, ...]]:
     """Return the periodic tasks that are registered with a worker's app."""
-    return app.periodic_registry.periodic_tasks.values()
+    return app.periodic_registry.periodic_tasks
 
 
 def asked_to_stop_by_user(context: JobContext) -> bool:

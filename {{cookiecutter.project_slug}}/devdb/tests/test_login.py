@@ -1,6 +1,7 @@
 """The developer's login, which must not exist anywhere but in development."""
 
 from http import HTTPStatus
+from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -42,5 +43,6 @@ def test_the_developers_button_is_there_on_three_conditions(
 def test_the_developers_button_does_nothing_where_it_is_not(
     client: Client, db: None
 ) -> None:
-    get_user_model().objects.create_superuser(DEVELOPER)
+    model: Any = get_user_model()
+    model.objects.create_superuser(DEVELOPER)
     assert client.post("/developer/").status_code == HTTPStatus.NOT_FOUND

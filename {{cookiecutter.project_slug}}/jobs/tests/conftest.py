@@ -17,5 +17,5 @@ def forget_declared_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def user(db: None) -> Any:
     """A user without permissions."""
-    users = get_user_model()
-    return users.objects.create_user(**{users.USERNAME_FIELD: "ann"})
+    model: Any = get_user_model()
+    return model.objects.create_user(**{model.USERNAME_FIELD: "ann"})

@@ -11,7 +11,6 @@ from procrastinate.contrib.django import connector_params
 from procrastinate.exceptions import JobAborted
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
-from procrastinate.worker import Worker
 
 from ..failures import describe, keep_failures
 from ..models import JobFailure
@@ -37,7 +36,7 @@ def attempt(error: BaseException, reason: AbortReason | None = None) -> None:
                 abort_reason=lambda: reason,
             )
             async with tests_app.open_async():
-                await keep_failures(body, context, cast(Worker, None))
+                await keep_failures(body, context, cast(Any, None))
 
     asyncio.run(go())
 

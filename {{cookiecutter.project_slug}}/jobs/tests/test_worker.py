@@ -1,15 +1,12 @@
 """What the worker is set to, and what it keeps from happening."""
 
 import asyncio
-import os
 import threading
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.db import connection
 from procrastinate import PsycopgConnector
@@ -17,6 +14,7 @@ from procrastinate.contrib.django import app as django_app
 from procrastinate.contrib.django import connector_params
 from psycopg import AsyncConnection
 
+from .. import upstream
 from ..testing import drain_queue, worker_app
 from ..worker import make_connector
 
@@ -30,17 +28,7 @@ T = TypeVar("T")
 def test_a_worker_notices_that_it_lost_its_database() -> None:
     """Procrastinate's supervision ends with the first of its side tasks to end."""
     app.perform_import_paths()  # type: ignore[no-untyped-call]
-    assert app.periodic_registry.periodic_tasks
-
-
-def test_no_more_jobs_run_at_once_than_threads_can() -> None:
-    """Jobs over that number would be `doing` and wait."""
-    assert min(32, (os.cpu_count() or 1) + 4) >= settings.WORKER_CONCURRENCY
-
-
-def test_cron_and_django_mean_the_same_time() -> None:
-    """Procrastinate's cron is UTC, whatever the settings say."""
-    assert settings.TIME_ZONE == "UTC"
+    assert upstream.periodic_tasks(app)
 
 
 def test_a_stopping_worker_is_quicker_than_its_platform() -> None:
@@ -52,10 +40,6 @@ def test_jobs_of_a_lock_do_not_wait_for_each_other_for_long() -> None:
     """With some concurrency, the next job of a lock is found by polling alone."""
     options: Any = app.worker_defaults
     assert options["fetch_job_polling_interval"] <= 1
-
-
-def test_finished_jobs_are_kept_for_days_not_for_ever() -> None:
-    assert timedelta(days=1) <= settings.JOBS_KEPT <= timedelta(days=90)
 
 
 def on_a_connection_of_the_worker(

@@ -1,0 +1,53 @@
+"""A new version of Procrastinate may move what the machinery leans on: a test names it."""
+
+import ast
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import TEMPLATE, Project
+
+JOBS = TEMPLATE / "{{cookiecutter.project_slug}}" / "jobs"
+
+
+def leaned_on() -> list[str]:
+    """Return the names in LEANED_ON."""
+    (names,) = (
+        node.value
+        for node in ast.parse((JOBS / "upstream.py").read_text()).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LEANED_ON"
+    )
+    return sorted({name for file in ast.literal_eval(names).values() for name in file})
+
+
+# A Python name, and a function in SQL; all of them where time does not matter.
+SOME = ("get_retry_exception", "procrastinate_fetch_job_v2")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in SOME else pytest.mark.exhaustive)
+        for name in leaned_on()
+    ],
+)
+def test_a_name_that_moved_is_named(installed: Project, tmp_path: Path, name: str) -> None:
+    where = "import procrastinate; print(procrastinate.__path__[0])"
+    package = installed.run("--quiet", "python", "-c", where).stdout.strip()
+    copy = tmp_path / "procrastinate"
+    shutil.copytree(package, copy)
+    for path in [*copy.rglob("*.py"), *copy.rglob("*.sql")]:
+        path.write_text(re.sub(rf"\b{name}\b", f"{name}_moved", path.read_text()))
+    done = installed.run(
+        "pytest", "jobs/tests/test_upstream.py", check=False, PYTHONPATH=str(tmp_path)
+    )
+    assert done.returncode
+    assert re.search(rf"\b{name}(_moved)?\b", done.stdout)
+
+
+def test_nothing_else_leans_on_private_names() -> None:
+    """What the other modules use of Procrastinate is documented, or stands in one list."""
+    private = re.compile(r"\b(job_manager|periodic_registry|get_retry_exception|_v\d+)\b")
+    others = [path for path in JOBS.glob("*.py") if path.name != "upstream.py"]
+    assert not [path.name for path in others if private.search(path.read_text())]
