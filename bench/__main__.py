@@ -34,7 +34,7 @@ def main() -> None:
         nargs="?",
         choices=[*KINDS, "publish"],
         default="queues",
-        help="are compared; publish puts the results into docs/ and the README",
+        help="are compared; publish puts the results into docs/speed/",
     )
     parser.add_argument("--only", nargs="+", metavar="WORD", help="queues with it in their names")
     parser.add_argument("--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="not all")

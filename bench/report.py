@@ -43,8 +43,8 @@ SVG = """\
 <title>How many real jobs each queue does</title>
 <rect width="100%" height="100%" fill="#fff"/>"""
 
-# Between them stands the README's table.
-BEGIN, END = "<!-- made by make bench -->", "<!-- so far -->"
+# The table of docs/speed/README.md stands between them.
+BEGIN, END = "<!-- made by make bench -->", "<!-- end -->"
 
 Rounds = dict[int, float]
 
@@ -58,7 +58,7 @@ def write(result: dict[str, Any], folder: Path) -> None:
 
 
 def publish(results: Path, root: Path) -> None:
-    """Put the newest results of each kind into the template's docs and its README.
+    """Put the newest results of each kind into the template's docs/speed/.
 
     Args:
         results: The folder with a folder of each kind.
@@ -70,7 +70,7 @@ def publish(results: Path, root: Path) -> None:
         (docs / f"{folder.name}.md").write_text((folder / "table.md").read_text())
     queues = results / "queues"
     (docs / "chart.svg").write_text((queues / "chart.svg").read_text())
-    readme = root / "README.md"
+    readme = docs / "README.md"
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
     short = summary(json.loads((queues / "rounds.json").read_text()))
@@ -78,7 +78,7 @@ def publish(results: Path, root: Path) -> None:
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Return the results as the README's table, the fastest queue with real jobs first."""
+    """Return the short table, the fastest queue with real jobs first."""
     values, base = collect(result), result["base"]
     rows = []
     for peer in result["notes"]:
