@@ -1,5 +1,7 @@
 """Render the template, install what it renders, run it: what the test modules share."""
 
+import fcntl
+import functools
 import os
 import shutil
 import signal
@@ -9,10 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import psutil
 import pytest
@@ -74,6 +76,9 @@ def find_uv() -> str:
     return str(uv)
 
 
+SERVER = "import pathlib, devdb.server; server = devdb.server.Server(pathlib.Path.cwd()); "
+
+
 @dataclass
 class Project:
     """A rendered project."""
@@ -103,6 +108,11 @@ class Project:
         )
         return done
 
+    @functools.cached_property
+    def database_url(self) -> str:
+        """The address of its development database, which need not run."""
+        return self.run("--quiet", "python", "-c", f"{SERVER}print(server.url)").stdout.strip()
+
     def processes(self) -> list[psutil.Process]:
         """Return what runs in the project's folder: all but its database server."""
         found = []
@@ -121,10 +131,16 @@ def render(folder: Path, **answers: str) -> Project:
     return Project(Path(path), Path(path).name, answers.get("app_name", "myapp"))
 
 
-def install(project: Project, python: str | None = None) -> Project:
-    """Give the project its virtual environment; skip, or fail in CI, where that cannot be."""
-    if python:
-        project.env["UV_PYTHON"] = python
+def install(project: Project, python: str) -> Project:
+    """Give the project a virtual environment of its own; skip, or fail in CI, if that fails."""
+    if reason := sync(project, python):
+        give_up(reason)
+    return project
+
+
+def sync(project: Project, python: str) -> str:
+    """Run `uv sync`; return why it failed, or nothing."""
+    project.env["UV_PYTHON"] = python
     done = subprocess.run(
         [find_uv(), "sync"],
         check=False,
@@ -133,11 +149,102 @@ def install(project: Project, python: str | None = None) -> Project:
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        give_up = pytest.fail if "CI" in os.environ else pytest.skip
-        reason = done.stderr[done.stderr.find("error: ") :].splitlines()[:2]
-        give_up(f"uv sync with Python {python or 'of this machine'}: {' '.join(reason)}")
-    return project
+    reason = done.stderr[done.stderr.find("error: ") :].splitlines()[:2]
+    return f"uv sync with Python {python}: {' '.join(reason)}" if done.returncode else ""
+
+
+def give_up(reason: str) -> NoReturn:
+    """Skip, but fail in CI."""
+    (pytest.fail if "CI" in os.environ else pytest.skip)(reason)
+
+
+@dataclass
+class Stack:
+    """What all projects on one Python share: it is made once, however many processes test.
+
+    Args:
+        folder: Where it is.
+        python: The Python's version.
+    """
+
+    folder: Path
+    python: str
+
+    @property
+    def venv(self) -> Path:
+        return self.folder / "my_project" / ".venv"
+
+    @property
+    def lock(self) -> Path:
+        return self.folder / "my_project" / "uv.lock"
+
+    def prepare(self) -> None:
+        """Render a project, install it and make its database; or give up."""
+        with once(self.folder / "prepared") as result:
+            if not result.exists():
+                shutil.rmtree(self.folder / "my_project", ignore_errors=True)
+                project = render(self.folder)
+                reason = sync(project, self.python)
+                if not reason:
+                    self.make_database(project)
+                result.write_text(reason)
+        if reason := result.read_text():
+            give_up(reason)
+
+    def make_database(self, project: Project) -> None:
+        """Migrate a database, and keep its files."""
+        code = "import sys, django; print('%d.%d' % sys.version_info[:2], django.__version__)"
+        python, django = project.run("--quiet", "python", "-c", code).stdout.split()
+        assert python == self.python
+        assert django.startswith(STACKS[python])
+        project.run("manage.py", "devdb", "up")
+        project.run("manage.py", "devdb", "stop")
+        home = project.run("--quiet", "python", "-c", f"{SERVER}print(server.home)").stdout
+        shutil.move(home.strip(), self.folder / "database")
+
+    def lend(self, project: Project) -> Project:
+        """Let a project use the virtual environment."""
+        if project.path != self.lock.parent:
+            shutil.copy(self.lock, project.path)
+        project.env |= {
+            "UV_PYTHON": self.python,
+            "UV_PROJECT_ENVIRONMENT": str(self.venv),
+            # A project that was changed would change it for all.
+            "UV_NO_SYNC": "1",
+        }
+        return project
+
+    def start_database(self, project: Project) -> None:
+        """Start the project's database as new: migrated, with the developer's account."""
+        project.run("python", "-c", RESTORE, str(self.folder / "database"))
+
+    def find_types(self) -> Path:
+        """Return a folder with what mypy has found out about the packages."""
+        with once(self.folder / "types") as found:
+            if not found.exists():
+                project = Project(self.folder / "my_project", "my_project", "myapp")
+                self.lend(project).run("mypy", ".")
+                (project.path / ".mypy_cache").rename(found)
+        return found
+
+
+RESTORE = f"""
+{SERVER}
+import shutil, subprocess, sys
+server.stop()
+shutil.rmtree(server.home, ignore_errors=True)
+subprocess.run(["cp", "-a", sys.argv[1], server.home], check=True)
+server.start()
+"""
+
+
+@contextmanager
+def once(path: Path) -> Iterator[Path]:
+    """Let one process at a time look if there is a path and make it."""
+    path.parent.mkdir(exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield path
 
 
 def free_port() -> int:
@@ -204,31 +311,61 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return render(tmp_path_factory.mktemp("p"))
 
 
-@pytest.fixture(
+# For what depends on Python or on Django: all else runs on the first stack alone.
+both_stacks = pytest.mark.parametrize(
+    "stack",
+    ["3.11", pytest.param("3.13", marks=pytest.mark.slow)],
+    indirect=True,
     scope="session",
-    params=["3.11", pytest.param("3.13", marks=pytest.mark.slow)],
     ids=lambda python: f"python{python}",
 )
-def installed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Project]:
-    """The same with its virtual environment, once for each stack."""
-    project = install(render(tmp_path_factory.mktemp("p")), request.param)
-    code = "import sys, django; print('%d.%d' % sys.version_info[:2], django.__version__)"
-    python, django = project.run("--quiet", "python", "-c", code).stdout.split()
-    assert python == request.param
-    assert django.startswith(STACKS[python])
+
+
+@pytest.fixture(scope="session")
+def stack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Stack:
+    """What projects on one Python share."""
+    folder = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        folder = folder.parent
+    python = getattr(request, "param", next(iter(STACKS)))
+    stack = Stack(folder / f"python{python}", python)
+    stack.prepare()
+    return stack
+
+
+@pytest.fixture(scope="session")
+def mypy_cache(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variable that spares mypy from looking at all packages again."""
+    cache = tmp_path_factory.mktemp("types") / "cache"
+    shutil.copytree(stack.find_types(), cache)
+    return {"MYPY_CACHE_DIR": str(cache)}
+
+
+@pytest.fixture(scope="session")
+def installed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project that can run. Tests leave it as it is."""
+    project = stack.lend(render(tmp_path_factory.mktemp("p")))
     yield project
     stop(project)
 
 
 @pytest.fixture
-def site(installed: Project) -> Iterator[Project]:
-    """The installed project, on a free port and with an empty database."""
+def borrowed(stack: Stack, tmp_path: Path) -> Iterator[Project]:
+    """A project of the test's own, to be changed, but for what is installed."""
+    project = stack.lend(render(tmp_path))
+    yield project
+    stop(project)
+
+
+@pytest.fixture
+def site(stack: Stack, installed: Project) -> Iterator[Project]:
+    """The installed project, on a free port and with a new database, which runs."""
     variables = installed.path / ".env"
     before = variables.read_text()
     variables.write_text(before.replace("PORT=8000", f"PORT={free_port()}"))
-    installed.run("manage.py", "devdb", "reset", "--no-input")
+    stack.start_database(installed)
     yield installed
     variables.write_text(before)
     (installed.path / ".env.production").unlink(missing_ok=True)
@@ -249,7 +386,7 @@ def browse() -> Iterator[Browse]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start commands with `uv run`; whatever happens, end them and the project's database server."""
+    """Start commands with `uv run`, and end them, whatever happens."""
     started: list[tuple[Project, Running]] = []
 
     def start(project: Project, *command: str, **env: str) -> Running:
@@ -271,7 +408,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield start
     for project, running in started:
-        stop(project)
+        kill(project)
         running.process.wait()
 
 
@@ -300,10 +437,9 @@ def system_postgres(tmp_path: Path) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
-REMOVE_SERVER = """
-import pathlib, shutil
-from devdb.server import Server
-server = Server(pathlib.Path.cwd())
+REMOVE_SERVER = f"""
+{SERVER}
+import shutil
 server.stop()
 for folder in (server.home, server.sockets):
     shutil.rmtree(folder, ignore_errors=True)
@@ -312,10 +448,14 @@ for folder in (server.home, server.sockets):
 
 def stop(project: Project) -> None:
     """Kill what runs in the project's folder, and remove its database server."""
+    kill(project)
+    project.run("python", "-c", REMOVE_SERVER)
+
+
+def kill(project: Project) -> None:
+    """Kill what runs in the project's folder."""
     # honcho gives each process a session of its own: killing the group would not reach them.
     while processes := project.processes():
         for process in processes:
             process.kill()
         psutil.wait_procs(processes)
-    if (project.path / ".venv").exists():
-        project.run("python", "-c", REMOVE_SERVER)

@@ -29,9 +29,7 @@ def port_of(project: Project) -> int:
 
 def database_of(project: Project) -> Database:
     """Return the development database, which runs."""
-    code = "from django.conf import settings; print(settings.DATABASE_URL)"
-    shell = ("manage.py", "shell", "--verbosity=0", "--command", code)
-    return Database(project.run("--quiet", *shell).stdout.strip(), project.app)
+    return Database(project.database_url, project.app)
 
 
 def workers(project: Project) -> list[psutil.Process]:

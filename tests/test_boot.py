@@ -6,14 +6,24 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
 from browser import Database
-from conftest import Browse, Project, Start, find_uv, free_port, render, wait_until
+from conftest import (
+    Browse,
+    Project,
+    Stack,
+    Start,
+    both_stacks,
+    find_uv,
+    free_port,
+    render,
+    stop,
+    wait_until,
+)
 from contacts_file import make_contacts_file
 from site_at_work import (
     DEVELOPMENT,
@@ -30,10 +40,13 @@ PRODUCTION = ("honcho", "-e", ".env.production", "-f", "Procfile", "start", "web
 WORKER = ("procrastinate", "--app=tasks.app", "worker")
 
 
+@both_stacks
 @pytest.mark.timeout(300)
 def test_an_upload_becomes_contacts_and_survives_ctrl_c(
     site: Project, start: Start, browse: Browse
 ) -> None:
+    # As on the first day, when there is no database.
+    stop(site)
     running, browser = come_up(site, start, browse)
     database = database_of(site)
     file = make_contacts_file(10_000)
@@ -150,8 +163,9 @@ def test_a_task_that_does_not_ask_is_killed_and_comes_back(
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Path) -> None:
-    clone = replace(site, path=tmp_path / "clone")
+    clone = Project(tmp_path / "clone", site.slug, site.app)
     clone.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
+    clone.env["UV_PYTHON"] = site.env["UV_PYTHON"]
     for command in ("init -q", "add -A", f"checkout-index -a --prefix={clone.path}/"):
         subprocess.run(["git", *command.split()], cwd=site.path, check=True)
     shutil.rmtree(site.path / ".git")
@@ -215,8 +229,7 @@ def mail_server() -> Iterator[Controller]:
 
 @pytest.fixture
 def production(site: Project, mail_server: Controller) -> dict[str, str]:
-    """The variables of production, in .env.production, on a migrated database."""
-    site.run("manage.py", "devdb", "up")
+    """The variables of production, in .env.production."""
     variables = VARIABLES | {
         "DATABASE_URL": database_of(site).url,
         "EMAIL_URL": f"smtp://127.0.0.1:{mail_server.port}",
@@ -227,6 +240,7 @@ def production(site: Project, mail_server: Controller) -> dict[str, str]:
     return variables
 
 
+@both_stacks
 @pytest.mark.timeout(300)
 def test_production_does_the_same(
     site: Project,
@@ -324,6 +338,7 @@ def check_refusal(project: Project, command: tuple[str, ...], variable: str, val
     assert "Traceback" not in done.stdout
 
 
+@both_stacks
 def test_the_projects_own_checks_are_clean(site: Project, production: dict[str, str]) -> None:
     assert "passed" in site.run("pytest").stdout
     site.run("manage.py", "check")
@@ -334,9 +349,9 @@ def test_the_projects_own_checks_are_clean(site: Project, production: dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_lowest_versions_do_as_well(installed: Project, tmp_path: Path) -> None:
+def test_the_lowest_versions_do_as_well(stack: Stack, tmp_path: Path) -> None:
     project = render(tmp_path)
-    project.env |= {"UV_RESOLUTION": "lowest-direct", "UV_PYTHON": installed.env["UV_PYTHON"]}
+    project.env |= {"UV_RESOLUTION": "lowest-direct", "UV_PYTHON": stack.python}
     try:
         assert " passed" in project.run("pytest").stdout
         lowest = project.run("--quiet", "python", "-c", "import django; print(django.__version__)")

@@ -10,7 +10,16 @@ from typing import Any
 
 import httpx
 import pytest
-from conftest import TEMPLATE, Project, Start, find_uv, free_port, stop
+from conftest import (
+    TEMPLATE,
+    Project,
+    Stack,
+    Start,
+    both_stacks,
+    find_uv,
+    free_port,
+    stop,
+)
 
 WORKER = ("procrastinate", "--app=tasks.app", "worker", "--one-shot")
 
@@ -213,9 +222,8 @@ EDITS = {
 def copy_of(project: Project, folder: Path) -> Project:
     """Copy a project; the copy shares its virtual environment."""
     path = folder / project.slug
-    skip = shutil.ignore_patterns(".venv", ".*_cache", "__pycache__")
+    skip = shutil.ignore_patterns(".devdb", ".*_cache", "__pycache__")
     shutil.copytree(project.path, path, ignore=skip)
-    (path / ".venv").symlink_to(project.path / ".venv")
     return Project(path, project.slug, project.app, dict(project.env))
 
 
@@ -247,6 +255,13 @@ def own(with_shop: Project, tmp_path: Path) -> Iterator[Project]:
     stop(project)
 
 
+@pytest.fixture
+def migrated(own: Project, stack: Stack) -> Project:
+    """The same, whose database runs."""
+    stack.start_database(own)
+    return own
+
+
 def mutate(project: Project, *arguments: str, edits: object = None) -> Any:
     """Run mutations.py in a project."""
     done = subprocess.run(
@@ -261,13 +276,13 @@ def mutate(project: Project, *arguments: str, edits: object = None) -> Any:
     return json.loads(done.stdout)
 
 
+@both_stacks
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.exhaustive)])
-def test_every_field_of_every_declaration_is_guarded(own: Project, step: int) -> None:
+def test_every_field_of_every_declaration_is_guarded(migrated: Project, step: int) -> None:
     files = ["myapp/tasks.py", "shop/tasks.py", "tasks/myapp.py", "tasks/shop.py"]
     survivors = []
-    own.run("manage.py", "devdb", "up")
-    for mutant in mutate(own, str(step), *files):
+    for mutant in mutate(migrated, str(step), *files):
         by = [guard for guard in ("types", "check", "call") if mutant[guard]]
         fate = "" if by else "both sides follow"
         if mutant["new"] or mutant["waiting"]:
@@ -278,6 +293,7 @@ def test_every_field_of_every_declaration_is_guarded(own: Project, step: int) ->
     assert not survivors
 
 
+@both_stacks
 def test_check_says_what_is_wrong_and_where(with_shop: Project) -> None:
     sound, *found = mutate(with_shop, edits=[{}, *(edit for edit, _ in EDITS.values())])
     assert sound == []
@@ -310,27 +326,27 @@ def test_queues_are_served_by_a_worker_of_the_procfile(with_shop: Project) -> No
         assert set(queues) == unserved, line
 
 
-def test_jobs_that_wait_under_a_lost_name_are_told(own: Project) -> None:
-    own.run("manage.py", "devdb", "up")
-    own.run("manage.py", "shell", "-c", "from shop import tasks; tasks.report.defer(timestamp=0)")
+def test_jobs_that_wait_under_a_lost_name_are_told(migrated: Project) -> None:
+    migrated.run(
+        "manage.py", "shell", "-c", "from shop import tasks; tasks.report.defer(timestamp=0)"
+    )
     renamed = {"shop/tasks.py": BRIDGE, "tasks/shop.py": BODIES}
-    write(own, {path: text.replace("report", "tell") for path, text in renamed.items()})
-    assert "W003" not in own.run("manage.py", "check").stdout
+    write(migrated, {path: text.replace("report", "tell") for path, text in renamed.items()})
+    assert "W003" not in migrated.run("manage.py", "check").stdout
     lost = "tasks: (jobs.W003) Jobs wait as shop.report, which is no task."
-    assert lost in own.run("manage.py", "check", "--database=default").stdout
-    assert lost in own.run("manage.py", "migrate").stdout
+    assert lost in migrated.run("manage.py", "check", "--database=default").stdout
+    assert lost in migrated.run("manage.py", "migrate").stdout
 
     former = BRIDGE.replace("@job()", "@job(aliases=('shop.report',))").replace("report(", "tell(")
-    write(own, {"shop/tasks.py": former})
-    assert "W003" not in own.run("manage.py", "check", "--database=default").stdout
+    write(migrated, {"shop/tasks.py": former})
+    assert "W003" not in migrated.run("manage.py", "check", "--database=default").stdout
 
 
-def test_the_worker_does_not_start_with_a_broken_contract(own: Project) -> None:
-    own.run("manage.py", "devdb", "up")
-    own.run(*WORKER, PYTHONPATH=".")
-    write(own, EDITS["E003 a name"][0])
+def test_the_worker_does_not_start_with_a_broken_contract(migrated: Project) -> None:
+    migrated.run(*WORKER, PYTHONPATH=".")
+    write(migrated, EDITS["E003 a name"][0])
     for command in (("manage.py", "check"), WORKER):
-        done = own.run(*command, check=False, PYTHONPATH=".")
+        done = migrated.run(*command, check=False, PYTHONPATH=".")
         assert done.returncode == 1
         assert EDITS["E003 a name"][1] in done.stdout
         assert "Traceback" not in done.stdout
@@ -347,13 +363,12 @@ def test_check_works_by_way_of_a_link(own: Project, tmp_path: Path) -> None:
     assert expected in own.run("python", manage, "check", check=False).stdout
 
 
-def test_djangos_own_app_is_no_worker(own: Project) -> None:
-    own.run("manage.py", "devdb", "up")
-    done = own.run("manage.py", "procrastinate", "worker", "--one-shot", check=False)
+def test_djangos_own_app_is_no_worker(migrated: Project) -> None:
+    done = migrated.run("manage.py", "procrastinate", "worker", "--one-shot", check=False)
     assert done.returncode == 1
     assert "Run PYTHONPATH=. procrastinate --app=tasks.app worker" in done.stdout
     assert "Traceback" not in done.stdout
-    own.run("manage.py", "procrastinate", "healthchecks")
+    migrated.run("manage.py", "procrastinate", "healthchecks")
 
 
 def test_a_web_server_never_loads_the_tasks(own: Project, start: Start) -> None:
@@ -367,10 +382,9 @@ def test_a_web_server_never_loads_the_tasks(own: Project, start: Start) -> None:
     assert "False probed" in running.output
 
 
-def test_the_worker_starts_with_an_app_that_asks_the_database_early(own: Project) -> None:
-    own.run("manage.py", "devdb", "up")
+def test_the_worker_starts_with_an_app_that_asks_the_database_early(migrated: Project) -> None:
     write(
-        own,
+        migrated,
         {
             "shop/apps.py": (
                 "from django.apps import AppConfig\n\n\n"
@@ -382,7 +396,7 @@ def test_the_worker_starts_with_an_app_that_asks_the_database_early(own: Project
             )
         },
     )
-    own.run(*WORKER, PYTHONPATH=".")
+    migrated.run(*WORKER, PYTHONPATH=".")
 
 
 def test_forbidden_imports_are_seen(own: Project) -> None:
@@ -405,6 +419,7 @@ def test_forbidden_imports_are_seen(own: Project) -> None:
 
 def pyright(project: Project, *arguments: str) -> list[tuple[str, int]]:
     """Return the files and lines that pyright refuses."""
+    (project.path / ".venv").symlink_to(project.env["UV_PROJECT_ENVIRONMENT"])
     write(
         project,
         {
@@ -430,7 +445,10 @@ def test_pyright_finds_nothing(own: Project) -> None:
     assert pyright(own) == []
 
 
-def test_bad_calls_are_refused_by_mypy_and_by_pyright(own: Project) -> None:
+def test_bad_calls_are_refused_by_mypy_and_by_pyright(
+    own: Project, mypy_cache: dict[str, str]
+) -> None:
+    own.env |= mypy_cache
     text = (TEMPLATE / "tests" / "bad_calls.py").read_text()
     write(own, {"bad_calls.py": text})
     wrong = [n for n, line in enumerate(text.splitlines(), 1) if line.endswith("# wrong")]

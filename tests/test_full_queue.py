@@ -44,8 +44,7 @@ READS_ALL = re.compile(r"Seq Scan on procrastinate_(jobs|events)\b")
 
 @pytest.fixture
 def database(site: Project) -> Database:
-    """The development database, with one worker and no jobs."""
-    site.run("manage.py", "devdb", "up")
+    """The development database, without jobs."""
     return database_of(site)
 
 

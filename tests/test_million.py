@@ -43,7 +43,6 @@ with connection.cursor() as cursor:
 
 @pytest.mark.exhaustive
 def test_no_page_of_a_million_contacts_reads_many(site: Project) -> None:
-    site.run("manage.py", "devdb", "up")
     database_of(site).execute(FILL.format(app=site.app))
     for search, after, found in [
         ("", "", 51),

@@ -108,8 +108,7 @@ print("job", services.start_import(owner=user, filename="a", file=file).job_id)
 
 @pytest.fixture
 def production(site: Project, start: Start) -> Production:
-    """Production, on a migrated development database."""
-    site.run("manage.py", "devdb", "up")
+    """Production, on the development database."""
     database = database_of(site)
     return Production(site, start, database, VARIABLES | {"DATABASE_URL": database.url})
 
@@ -213,13 +212,11 @@ def test_prometheus_is_answered_if_it_knows_the_token(production: Production) ->
 
 
 @pytest.mark.timeout(300)
-def test_a_worker_has_as_few_connections_as_the_readme_says(production: Production) -> None:
+def test_a_worker_has_as_few_connections_as_is_promised(production: Production) -> None:
     """T12: at rest, with a job in every place, and after them."""
-    readme = (production.project.path / "README.md").read_text()
-    (least,) = re.findall(r"a worker holds at least\s+(\d+)", readme)
-    (most,) = re.findall(r"never more than\s+(\d+)", readme)
+    least, most = 5, 10
     production.worker()
-    wait_until(lambda: production.connections() >= int(least))
+    wait_until(lambda: production.connections() >= least)
     with held_up(production.database, 0):
         jobs = [production.defer_import() for _ in range(6)]
         wait_until(lambda: production.database.blocked() == 4)
@@ -232,15 +229,14 @@ def test_a_worker_has_as_few_connections_as_the_readme_says(production: Producti
         "SELECT 1 FROM procrastinate_jobs WHERE task_name LIKE '%%.send_summary' AND attempts = 1"
     )
     wait_until(lambda: len(production.database.query(done)) == len(jobs))
-    assert int(least) < under_load <= int(most)
-    assert int(least) <= production.connections() <= int(most)
+    assert least < under_load <= most
+    assert least <= production.connections() <= most
 
 
-def test_the_web_has_as_few_connections_as_the_readme_says(production: Production) -> None:
+def test_the_web_has_as_few_connections_as_is_promised(production: Production) -> None:
     """While every thread of a process waits for the database, and more requests come."""
     production.variables["WEB_CONCURRENCY"] = "1"
-    readme = (production.project.path / "README.md").read_text()
-    (most,) = re.findall(r"gunicorn process holds (\d+) at most", readme)
+    most = 5
     url = production.web()
     with (
         ThreadPoolExecutor(20) as requests,
@@ -250,7 +246,7 @@ def test_the_web_has_as_few_connections_as_the_readme_says(production: Productio
         answers = [requests.submit(status, f"{url}/health/ready") for _ in range(20)]
         wait_until(lambda: production.database.blocked() == 4)
         # One of them is ours.
-        assert production.connections() - 1 <= int(most)
+        assert production.connections() - 1 <= most
         connection.rollback()
         assert {answer.result() for answer in answers} == {200}
 
@@ -491,13 +487,17 @@ def sentry() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.timeout(300)
 def test_sentry_hears_of_a_failed_job_but_not_of_its_arguments(
-    production: Production, sentry: tuple[str, list[str]]
+    production: Production, sentry: tuple[str, list[str]], tmp_path: Path
 ) -> None:
     """T39."""
     dsn, sent = sentry
     shell(production, "tasks.send_summary.defer(import_id=424242)")
     production.project.run(
-        "--extra", "sentry", *WORKER, "--one-shot", **production.variables, SENTRY_DSN=dsn
+        *("--extra", "sentry", *WORKER, "--one-shot"),
+        **production.variables,
+        SENTRY_DSN=dsn,
+        UV_PROJECT_ENVIRONMENT=str(tmp_path / "venv"),
+        UV_NO_SYNC="0",
     )
     assert "DoesNotExist" in "".join(sent)
     assert "send_summary" in "".join(sent)

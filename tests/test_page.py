@@ -119,7 +119,6 @@ def page(running: Running, new_page: NewPage) -> Page:
 @pytest.fixture
 def deployed(site: Project, start: Start, browse: Browse) -> None:
     """The site without DEBUG, on its port, with the users bob and eve."""
-    site.run("manage.py", "devdb", "up")
     site.run("manage.py", "shell", f"--command={BOB}")
     address = f"127.0.0.1:{port_of(site)}"
     variables = VARIABLES | {

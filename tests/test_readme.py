@@ -1,6 +1,5 @@
-"""The READMEs: chapters followed to the letter, and pictures as old as the pages."""
+"""Chapters of the project's README, followed to the letter."""
 
-import json
 import os
 import re
 import subprocess
@@ -8,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Project, find_uv, render
-from pictures import ITS_PICTURE, PICTURES, TAKEN, look
+from conftest import Project, Stack, find_uv
 
 
 def chapter(project: Project, heading: str) -> str:
@@ -29,12 +27,11 @@ def snippets(text: str) -> Iterator[tuple[str, str, str]]:
 
 
 @pytest.fixture
-def copy(installed: Project, tmp_path: Path) -> Iterator[Project]:
-    """A render of its own, with the virtual environment of the installed project."""
-    project = render(tmp_path)
-    project.env |= {"UV_PROJECT_ENVIRONMENT": str(installed.path / ".venv"), "UV_NO_SYNC": "1"}
-    yield project
-    project.run("manage.py", "devdb", "stop")
+def copy(borrowed: Project, stack: Stack, mypy_cache: dict[str, str]) -> Project:
+    """A project to be changed, whose database runs."""
+    borrowed.env |= mypy_cache
+    stack.start_database(borrowed)
+    return borrowed
 
 
 @pytest.mark.timeout(300)
@@ -64,8 +61,6 @@ def test_the_chapter_on_jobs(copy: Project) -> None:
     see_it_work()
 
     # A job that waits under the old name is done under the new one.
-    database = ("manage.py", "devdb", "up")
-    copy.run(*database)
     defer = f"from {copy.app} import tasks; tasks.greet.defer(contact_id=1)"
     copy.run("manage.py", "shell", "-c", defer)
     declaration = copy.path / copy.app / "tasks.py"
@@ -100,16 +95,8 @@ def test_the_chapter_on_a_new_app(copy: Project) -> None:
     copy.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
     text, _ = chapter(copy, "Add an app").split("\n### ", 1)
     start, use = re.findall("^    (uv run .+)$", text, re.MULTILINE)
-    copy.run("manage.py", "devdb", "up")
     subprocess.run(start, shell=True, cwd=copy.path, env=copy.env, check=True)
     copy.run("manage.py", "migrate")
     subprocess.run(use, shell=True, cwd=copy.path, env=copy.env, check=True)
     done = copy.run("procrastinate", "--app=tasks.app", "worker", "--one-shot", PYTHONPATH=".")
     assert re.search(r"Job shop\.\w+\[\d+\] ended with status: Success", done.stdout)
-
-
-def test_the_pictures_are_not_older_than_the_pages() -> None:
-    pictures = {path.stem for path in PICTURES.glob("*.png")}
-    taken = json.loads(TAKEN.read_text())
-    assert taken == dict.fromkeys(pictures, look()), "make pictures"
-    assert ITS_PICTURE.read_bytes() == (PICTURES / ITS_PICTURE.name).read_bytes()

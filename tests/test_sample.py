@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Project, find_uv, render
+from conftest import Stack, find_uv, render, stop
 
 CHECKS = [
     ("manage.py", "check"),
@@ -32,16 +32,16 @@ OTHERS = pytest.param({"project_slug": "zebra", "app_name": "aa"}, marks=pytest.
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("names", [{}, OTHERS], ids=str)
 def test_the_sample_is_removed_in_one_step(
-    installed: Project, tmp_path: Path, names: dict[str, str]
+    stack: Stack, tmp_path: Path, mypy_cache: dict[str, str], names: dict[str, str]
 ) -> None:
-    project = render(tmp_path, **names)
-    project.env["UV_PROJECT_ENVIRONMENT"] = str(installed.path / ".venv")
+    project = stack.lend(render(tmp_path, **names))
+    project.env |= mypy_cache
     project.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
     readme = (project.path / "README.md").read_text()
     section = readme.split("## Remove the sample")[1].split("\n## ")[0]
     steps = re.findall(r"\n    (.+)", section)
     try:
-        project.run("manage.py", "devdb", "up")
+        stack.start_database(project)
         subprocess.run(
             ["sh", "-ec", "\n".join(steps)], cwd=project.path, env=project.env, check=True
         )
@@ -55,4 +55,4 @@ def test_the_sample_is_removed_in_one_step(
             project.run(*check)
         assert "It works" in project.run("manage.py", "shell", f"--command={FIRST_PAGE}").stdout
     finally:
-        project.run("manage.py", "devdb", "stop", check=False)
+        stop(project)

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from conftest import Project, render
+from conftest import Project, Stack, render, stop
 
 PYPROJECT = "pyproject.toml"
 SETTINGS = "my_project/settings.py"
@@ -34,29 +33,22 @@ WAITING = "from {0}.models import Item; print(Item.objects.filter(finished_at=No
 pytestmark = pytest.mark.timeout(600)
 
 
-def borrow(installed: Project, folder: Path) -> Project:
-    """Render the project; it runs in another render's virtual environment."""
-    project = render(folder)
-    project.env |= {
-        "UV_PROJECT_ENVIRONMENT": str(installed.path / ".venv"),
-        "UV_NO_SYNC": "1",
-        "MYPY_CACHE_DIR": str(installed.path / ".mypy_cache"),
-    }
-    return project
-
-
 @pytest.fixture
-def fresh(installed: Project, tmp_path: Path) -> Project:
+def fresh(borrowed: Project) -> Project:
     """A project in which nobody has started an app. Its database does not run."""
-    return borrow(installed, tmp_path)
+    return borrowed
 
 
 @pytest.fixture(scope="module")
-def growing(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def growing(
+    stack: Stack, mypy_cache: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Project]:
     """A project that gets one app after the other, and its database."""
-    project = borrow(installed, tmp_path_factory.mktemp("growing"))
+    project = stack.lend(render(tmp_path_factory.mktemp("growing")))
+    project.env |= mypy_cache
+    stack.start_database(project)
     yield project
-    project.run("manage.py", "devdb", "stop")
+    stop(project)
 
 
 def tree(project: Project) -> dict[str, bytes]:
@@ -107,7 +99,7 @@ def test_a_started_app_is_green_and_a_worker_runs_its_job(growing: Project, name
     assert f"{name}/tests/test_{name}.py" in made
     assert {path for path in made if not path.startswith(f"{name}/")} == {f"tasks/{name}.py"}
 
-    growing.run("manage.py", "devdb", "up")
+    growing.run("manage.py", "migrate")
     shell(growing, f"from {name} import services; services.add_item(name='Tea')")
     assert shell(growing, WAITING.format(name)).startswith("1\n")
     worker = ("procrastinate", "--app=tasks.app", "worker", "--one-shot")

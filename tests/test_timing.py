@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from browser import Browser
-from conftest import TEMPLATE, Browse, Project, Running, Start, find_uv, wait_until
+from conftest import TEMPLATE, Browse, Project, Running, Start, find_uv, stop, wait_until
 from site_at_work import DEVELOPMENT, port_of, press_ctrl_c
 
 READY = "Starting worker on all queues"
@@ -74,3 +74,4 @@ def test_how_long_a_user_waits(
     watch = Stopwatch()
     print(project.run("pytest", "-q").stdout.splitlines()[-1])
     watch.lap("the project's own tests")
+    stop(project)
