@@ -20,6 +20,9 @@ import psutil
 import pytest
 from browser import Browser
 from cookiecutter.main import cookiecutter
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
+from screen import NewPage
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 
@@ -50,6 +53,9 @@ SETTINGS = {
 PREFIXES = ("DJANGO_", "PG", "PROCRASTINATE_", "PYTEST_", "SECRET_KEY")
 
 T = TypeVar("T")
+
+# Everything waits longer where many tests run at once.
+expect.set_options(timeout=30_000)
 
 # Processes inherit it if Ctrl-C is ignored, as a shell has its background commands do.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -107,6 +113,12 @@ class Project:
             f"{command} ended with {done.returncode}:\n{done.stdout}"
         )
         return done
+
+    @property
+    def port(self) -> int:
+        """The port that .env names."""
+        lines = (self.path / ".env").read_text().splitlines()
+        return int(dict(line.split("=", 1) for line in lines if "=" in line)["PORT"])
 
     @functools.cached_property
     def database_url(self) -> str:
@@ -255,6 +267,12 @@ def free_port() -> int:
         return port
 
 
+def choose_port(project: Project) -> None:
+    """Let the project use a free port."""
+    variables = project.path / ".env"
+    variables.write_text(variables.read_text().replace("PORT=8000", f"PORT={free_port()}"))
+
+
 def wait_until(condition: Callable[[], T], limit: float = 30, what: str = "") -> T:
     """Ask until the answer is true, and return it; fail when the limit (in seconds) has passed."""
     end = time.monotonic() + limit
@@ -292,6 +310,66 @@ class Running:
 
 Start = Callable[..., Running]
 Browse = Callable[..., Browser]
+
+
+@contextmanager
+def browsing() -> Iterator[Browse]:
+    """Open browsers, and close them at the end."""
+    with ExitStack() as browsers:
+
+        def open_browser(port: int, *, proxy: bool = False) -> Browser:
+            browser = Browser(port, proxy=proxy)
+            browsers.enter_context(browser.client)
+            return browser
+
+        yield open_browser
+
+
+@contextmanager
+def starting(folder: Path) -> Iterator[Start]:
+    """Start commands with `uv run`, and end them, whatever happens."""
+    started: list[tuple[Project, Running]] = []
+
+    def start(project: Project, *command: str, **env: str) -> Running:
+        log = folder / f"{len(started)}.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [find_uv(), "run", *command],
+                cwd=project.path,
+                # What is written is waited for.
+                env=project.env | {"PYTHONUNBUFFERED": "1"} | env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        running = Running(process, log)
+        started.append((project, running))
+        return running
+
+    yield start
+    for project, running in started:
+        kill(project)
+        running.process.wait()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep in one process what shares a site."""
+    if item.get_closest_marker("one_site"):
+        python = item.nodeid.partition("python")[2].rstrip("]")
+        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{python}"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long."""
+    items.sort(key=limit, reverse=True)
+
+
+def limit(item: pytest.Item) -> float:
+    """Return the seconds that a test may take, if that is more than usual."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker else 0
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -364,7 +442,7 @@ def site(stack: Stack, installed: Project) -> Iterator[Project]:
     """The installed project, on a free port and with a new database, which runs."""
     variables = installed.path / ".env"
     before = variables.read_text()
-    variables.write_text(before.replace("PORT=8000", f"PORT={free_port()}"))
+    choose_port(installed)
     stack.start_database(installed)
     yield installed
     variables.write_text(before)
@@ -374,42 +452,66 @@ def site(stack: Stack, installed: Project) -> Iterator[Project]:
 @pytest.fixture
 def browse() -> Iterator[Browse]:
     """Open browsers, and close them at the end."""
-    with ExitStack() as browsers:
-
-        def open_browser(port: int, *, proxy: bool = False) -> Browser:
-            browser = Browser(port, proxy=proxy)
-            browsers.enter_context(browser.client)
-            return browser
-
-        yield open_browser
+    with browsing() as browse:
+        yield browse
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start commands with `uv run`, and end them, whatever happens."""
-    started: list[tuple[Project, Running]] = []
+    with starting(tmp_path) as start:
+        yield start
 
-    def start(project: Project, *command: str, **env: str) -> Running:
-        log = tmp_path / f"{len(started)}.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [find_uv(), "run", *command],
-                cwd=project.path,
-                # What is written is waited for.
-                env=project.env | {"PYTHONUNBUFFERED": "1"} | env,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        running = Running(process, log)
-        started.append((project, running))
-        return running
 
-    yield start
-    for project, running in started:
-        kill(project)
-        running.process.wait()
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    """The system's Chromium."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if not program:
+        give_up("no browser: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program,
+            # Root has no sandbox, and nothing here asks another host for anything.
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(chromium: Chromium, site: Project) -> Iterator[NewPage]:
+    """Open pages of the site, each in a session of its own, in which every error is a failure."""
+    pages: list[Page] = []
+    errors: list[str] = []
+    hosts: set[str] = set()
+
+    def make(*statuses: int, **options: Any) -> Page:
+        """Open a page for a test in which responses with these statuses are no errors."""
+        expected = [f"status of {status}" for status in statuses]
+
+        def listen(said: ConsoleMessage) -> None:
+            if not any(text in said.text for text in expected):
+                errors.append(said.text)
+
+        page = chromium.new_page(
+            viewport={"width": 900, "height": 560},
+            base_url=f"http://127.0.0.1:{site.port}",
+            **options,
+        )
+        pages.append(page)
+        page.on("console", listen)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+        return page
+
+    yield make
+    # Before another fixture ends the site under the pages.
+    said, asked = list(errors), set(hosts)
+    for page in pages:
+        page.close()
+    assert not said
+    assert asked <= {f"127.0.0.1:{site.port}"}
 
 
 @pytest.fixture

@@ -21,12 +21,6 @@ VARIABLES = {
 }
 
 
-def port_of(project: Project) -> int:
-    """Return the port that .env names."""
-    lines = (project.path / ".env").read_text().splitlines()
-    return int(dict(line.split("=", 1) for line in lines if "=" in line)["PORT"])
-
-
 def database_of(project: Project) -> Database:
     """Return the development database, which runs."""
     return Database(project.database_url, project.app)
@@ -44,7 +38,7 @@ def workers(project: Project) -> list[psutil.Process]:
 def come_up(project: Project, start: Start, browse: Browse) -> tuple[Running, Browser]:
     """Start the project and log in."""
     running = start(project, *DEVELOPMENT)
-    browser = browse(port_of(project))
+    browser = browse(project.port)
     wait_until(lambda: browser.is_up() or running.process.poll() is not None, 60, "the site")
     running.wait_for("Starting worker on all queues", 60)
     browser.log_in_as_developer()

@@ -31,7 +31,6 @@ from site_at_work import (
     come_up,
     database_of,
     held_up,
-    port_of,
     press_ctrl_c,
     workers,
 )
@@ -130,7 +129,7 @@ def test_the_worker_starts_again_when_it_must(site: Project, start: Start, brows
 
 
 def test_a_port_that_is_taken_is_one_sentence(site: Project, start: Start) -> None:
-    with socket.create_server(("127.0.0.1", port_of(site))):
+    with socket.create_server(("127.0.0.1", site.port)):
         running = start(site, *DEVELOPMENT)
         assert running.process.wait(60) != 0
     assert "Error: That port is already in use." in running.output
@@ -195,7 +194,7 @@ def test_a_postgresql_of_ones_own_does_as_well(
     running.wait_for("Starting worker on all queues", 60)
     create = ("manage.py", "createsuperuser", "--no-input", "--username=ann", "--email=a@b.org")
     site.run(*create, **own, DJANGO_SUPERUSER_PASSWORD="correct horse")
-    browser = browse(port_of(site))
+    browser = browse(site.port)
     wait_until(browser.is_up, what="the site")
     assert "Log in as developer" not in browser.get("/accounts/login/")
     browser.log_in("ann", "correct horse")

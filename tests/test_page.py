@@ -1,28 +1,31 @@
 """The first page in a real browser: what a person sees."""
 
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
-import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from conftest import Browse, Project, Running, Start, free_port, wait_until
+from conftest import (
+    Project,
+    Running,
+    Stack,
+    both_stacks,
+    browsing,
+    choose_port,
+    render,
+    starting,
+    stop,
+    wait_until,
+)
 from contacts_file import make_contacts_file
 from pictures import take_picture
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
-from site_at_work import VARIABLES, come_up, database_of, held_up, port_of, workers
+from playwright.sync_api import Page, expect
+from screen import BOB, NewPage, check_accessibility, log_in, upload
+from site_at_work import come_up, database_of, held_up
 
-BOB = """
-from users.models import User
-User.objects.create_superuser("bob", "bob@example.com", "correct horse")
-User.objects.create_user("eve", "eve@example.com", "correct horse")
-"""
+pytestmark = [both_stacks, pytest.mark.one_site]
 
 # Somebody else's transaction seems to be in the way.
 BUSY = """
@@ -49,62 +52,52 @@ RETURNING id
 """
 
 
-@pytest.fixture
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if not program:
-        give_up = pytest.fail if "CI" in os.environ else pytest.skip
-        give_up("no browser: apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program,
-            # Root has no sandbox, and nothing here asks another host for anything.
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        yield browser
-        browser.close()
+# The tables that a test of the running site leaves as they are.
+FORGET = """
+SET session_replication_role = replica;
+DO $$ DECLARE name text; BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN (
+        'auth_permission', 'django_content_type', 'django_migrations', 'procrastinate_workers',
+        'users_user'
+    ) LOOP
+        EXECUTE format('DELETE FROM %I', name);
+    END LOOP;
+END $$;
+DELETE FROM users_user WHERE username <> 'dev';
+"""
 
 
-NewPage = Callable[..., Page]
-
-
-@pytest.fixture
-def new_page(chromium: Browser, site: Project) -> Iterator[NewPage]:
-    """Open pages of the site, each in a session of its own, in which every error is a failure."""
-    errors: list[str] = []
-    hosts: set[str] = set()
-
-    def make(*statuses: int, **options: Any) -> Page:
-        """Open a page for a test in which responses with these statuses are no errors."""
-        expected = [f"status of {status}" for status in statuses]
-
-        def listen(said: ConsoleMessage) -> None:
-            if not any(text in said.text for text in expected):
-                errors.append(said.text)
-
-        page = chromium.new_page(
-            viewport={"width": 900, "height": 560},
-            base_url=f"http://127.0.0.1:{port_of(site)}",
-            **options,
-        )
-        page.on("console", listen)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-        return page
-
-    yield make
-    assert not errors
-    assert hosts <= {f"127.0.0.1:{port_of(site)}"}
+@pytest.fixture(scope="module")
+def at_work(
+    stack: Stack, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Project, Running]]:
+    """A site at work, with its worker, for all tests of this module."""
+    folder = tmp_path_factory.mktemp("at_work")
+    project = stack.lend(render(folder))
+    stack.start_database(project)
+    choose_port(project)
+    with starting(folder) as start, browsing() as browse:
+        running, _ = come_up(project, start, browse)
+        yield project, running
+        assert running.interrupt() == 130
+        assert not project.processes()
+    stop(project)
 
 
 @pytest.fixture
-def running(site: Project, start: Start, browse: Browse) -> Iterator[Running]:
-    """The site at work, with its worker."""
-    running, _ = come_up(site, start, browse)
-    yield running
-    assert running.interrupt() == 130
-    assert not site.processes()
+def site(at_work: tuple[Project, Running]) -> Iterator[Project]:
+    """The site at work, which forgets what a test has done."""
+    project, _ = at_work
+    yield project
+    database = database_of(project)
+    running = "SELECT 1 FROM procrastinate_jobs WHERE status = 'doing'"
+    wait_until(lambda: not database.query(running), what="an idle worker")
+    database.execute(FORGET)
+
+
+@pytest.fixture
+def running(at_work: tuple[Project, Running], site: Project) -> Running:
+    return at_work[1]
 
 
 @pytest.fixture
@@ -114,41 +107,6 @@ def page(running: Running, new_page: NewPage) -> Page:
     page.goto("/")
     page.get_by_role("button", name="Log in as developer").click()
     return page
-
-
-@pytest.fixture
-def deployed(site: Project, start: Start, browse: Browse) -> None:
-    """The site without DEBUG, on its port, with the users bob and eve."""
-    site.run("manage.py", "shell", f"--command={BOB}")
-    address = f"127.0.0.1:{port_of(site)}"
-    variables = VARIABLES | {
-        "DEBUG": "off",
-        "DATABASE_URL": database_of(site).url,
-        "CSRF_TRUSTED_ORIGINS": f"http://{address}",
-        "PORT": str(port_of(site)),
-    }
-    site.run("manage.py", "collectstatic", "--no-input", **variables)
-    start(site, "gunicorn", f"{site.slug}.wsgi", **variables)
-    wait_until(browse(port_of(site), proxy=True).is_up, what="the site")
-
-
-# What a proxy says that terminates TLS.
-HTTPS = {"X-Forwarded-Proto": "https"}
-
-
-def log_in(page: Page, username: str, password: str) -> None:
-    page.goto("/accounts/login/")
-    page.get_by_label("Username").fill(username)
-    page.get_by_label("Password").fill(password)
-    page.get_by_role("button", name="Log in", exact=True).click()
-
-
-def check_accessibility(page: Page) -> None:
-    """Let axe look at the page, light and dark."""
-    for scheme in ("dark", "light"):
-        page.emulate_media(color_scheme=scheme)
-        report = Axe().run(page)
-        assert not report.violations_count, report.generate_report()
 
 
 def drop(page: Page, file: Path, content: bytes) -> None:
@@ -161,12 +119,6 @@ def drop(page: Page, file: Path, content: bytes) -> None:
     session = page.context.new_cdp_session(page)
     for event in ("dragEnter", "dragOver", "drop"):
         session.send("Input.dispatchDragEvent", {"type": event, "data": data, **place})
-    page.get_by_role("button", name="Import", exact=True).click()
-
-
-def upload(page: Page, file: Path, content: bytes) -> None:
-    file.write_bytes(content)
-    page.get_by_label("CSV file").set_input_files(file)
     page.get_by_role("button", name="Import", exact=True).click()
 
 
@@ -292,28 +244,6 @@ def test_two_people_see_their_own_imports_alone(
     expect(page.get_by_text("theirs.csv")).to_have_count(0)
 
 
-@pytest.mark.pictures
-def test_the_page_says_when_no_worker_is_running(
-    new_page: NewPage, site: Project, start: Start, tmp_path: Path
-) -> None:
-    start(site, "honcho", "start", "web").wait_for("Quit the server", 60)
-    # Development's own worker would start again.
-    worker = start(site, "procrastinate", "--app=tasks.app", "worker", PYTHONPATH=".")
-    worker.wait_for("Starting worker on all queues", 60)
-    page = new_page()
-    page.goto("/")
-    page.get_by_role("button", name="Log in as developer").click()
-    database = database_of(site)
-    with held_up(database, 60_000):
-        upload(page, tmp_path / "long.csv", make_contacts_file(100_000).content)
-        wait_until(database.blocked)
-        expect(page.get_by_text("No worker is running")).to_have_count(0)
-        for process in workers(site):
-            process.kill()
-        expect(page.get_by_text("No worker is running")).to_be_visible(timeout=30_000)
-        take_picture(page, "no-worker")
-
-
 def test_every_page_of_the_sample_is_accessible(page: Page, tmp_path: Path) -> None:
     check_accessibility(page)
     upload(page, tmp_path / "bad.csv", b"hello")
@@ -425,101 +355,6 @@ def test_a_person_logs_in_and_out_and_chooses_passwords(
     expect(page.get_by_text("Please enter a correct username")).to_be_visible()
     log_in(page, "bob", "purple monkey")
     see("Import contacts")
-
-
-def test_the_developers_button_is_there_on_three_conditions(
-    site: Project, start: Start, deployed: None
-) -> None:
-    def has_button(port: int, client: str = "127.0.0.1", **headers: str) -> bool:
-        transport = httpx.HTTPTransport(local_address=client)
-        with httpx.Client(transport=transport, headers=headers) as browser:
-            page = browser.get(f"http://127.0.0.1:{port}/accounts/login/")
-        assert "Forgot your password?" in page.text
-        return "Log in as developer" in page.text
-
-    def serve(**env: str) -> int:
-        port = free_port()
-        server = start(site, "manage.py", "runserver", "--noreload", str(port), **env)
-        server.wait_for("Quit the server")
-        return port
-
-    development = serve()
-    assert has_button(development)
-    assert not has_button(development, client="127.0.0.2")
-    assert not has_button(serve(DATABASE_URL=database_of(site).url))
-    assert not has_button(port_of(site), **HTTPS)
-
-
-def test_every_error_page_is_accessible(new_page: NewPage, site: Project, deployed: None) -> None:
-    page = new_page(400, 403, 404, 500, extra_http_headers=HTTPS)
-
-    def see(path: str, status: int, heading: str) -> None:
-        response = page.goto(path)
-        assert response
-        assert response.status == status
-        expect(page.get_by_role("heading", name=heading)).to_be_visible()
-        check_accessibility(page)
-
-    log_in(page, "eve", "correct horse")
-    see("/contacts/", 403, "You may not do this")
-    see("/nothing/", 404, "There is no such page")
-    # More fields than Django reads.
-    see(f"/accounts/login/?{'a&' * 1001}", 400, "This request makes no sense")
-    page.goto("/accounts/login/")
-    page.context.clear_cookies()
-    page.get_by_role("button", name="Log out").click()
-    expect(page.get_by_role("heading", name="This form is too old")).to_be_visible()
-    check_accessibility(page)
-    log_in(page, "eve", "correct horse")
-    database_of(site).execute(f"DROP TABLE {site.app}_contactimport CASCADE")
-    see("/", 500, "Something went wrong")
-
-
-# What a page took since it was asked for: requests, but for the icon, which comes when it likes,
-# bytes and milliseconds.
-MEASURE = """() => {
-    const [paint] = performance.getEntriesByName("first-contentful-paint");
-    const entries = performance.getEntries().filter(
-        entry => ["navigation", "link", "script"].includes(entry.initiatorType)
-    );
-    const bytes = entries.reduce((sum, entry) => sum + entry.transferSize, 0);
-    return paint && {requests: entries.length, bytes, paint: Math.round(paint.startTime)};
-}"""
-
-
-def test_the_first_page_is_light(
-    new_page: NewPage, deployed: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    page = new_page(extra_http_headers=HTTPS)
-    log_in(page, "bob", "correct horse")
-    page.context.new_cdp_session(page).send("Network.clearBrowserCache")
-    page.reload()
-    cold = wait_until(lambda: page.evaluate(MEASURE))
-    page.goto("/")
-    warm = wait_until(lambda: page.evaluate(MEASURE))
-    with capsys.disabled():
-        print(f"\nThe first page: cold {cold}, warm {warm}")
-    assert cold["requests"] <= 4
-    assert cold["bytes"] < 40_000
-    assert warm["bytes"] < 5_000
-
-
-def test_the_first_page_without_an_app_is_a_useful_blank(
-    site: Project, start: Start, new_page: NewPage
-) -> None:
-    urls = site.path / site.slug / "urls.py"
-    before = urls.read_text()
-    urls.write_text(before.replace(f'    path("", include("{site.app}.urls")),\n', ""))
-    try:
-        start(site, "honcho", "start", "web").wait_for("Quit the server", 60)
-        page = new_page()
-        page.goto("/")
-        page.get_by_role("button", name="Log in as developer").click()
-        expect(page.get_by_role("heading", name="It works")).to_be_visible()
-        expect(page.get_by_role("link", name="Contacts")).to_have_count(0)
-        check_accessibility(page)
-    finally:
-        urls.write_text(before)
 
 
 @pytest.mark.pictures

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from browser import Browser
 from conftest import TEMPLATE, Browse, Project, Running, Start, find_uv, stop, wait_until
-from site_at_work import DEVELOPMENT, port_of, press_ctrl_c
+from site_at_work import DEVELOPMENT, press_ctrl_c
 
 READY = "Starting worker on all queues"
 
@@ -50,7 +50,7 @@ def test_how_long_a_user_waits(
     watch.lap(f"cookiecutter, {cache}")
     project = Project(tmp_path / "my_project", "my_project", "myapp")
     running = start(project, *DEVELOPMENT)
-    browser = browse(port_of(project))
+    browser = browse(project.port)
     wait_until(up(browser, running), 600)
     watch.lap(f"honcho to the login page, {cache}")
     running.wait_for(READY)

@@ -1,0 +1,150 @@
+"""Pages that need a site served in another way: without DEBUG, without a worker, without an app."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+from conftest import Browse, Project, Start, both_stacks, free_port, wait_until
+from contacts_file import make_contacts_file
+from pictures import take_picture
+from playwright.sync_api import expect
+from screen import BOB, NewPage, check_accessibility, log_in, upload
+from site_at_work import VARIABLES, database_of, held_up, workers
+
+
+@pytest.fixture
+def deployed(site: Project, start: Start, browse: Browse) -> None:
+    """The site without DEBUG, on its port, with the users bob and eve."""
+    site.run("manage.py", "shell", f"--command={BOB}")
+    address = f"127.0.0.1:{site.port}"
+    variables = VARIABLES | {
+        "DEBUG": "off",
+        "DATABASE_URL": database_of(site).url,
+        "CSRF_TRUSTED_ORIGINS": f"http://{address}",
+        "PORT": str(site.port),
+    }
+    site.run("manage.py", "collectstatic", "--no-input", **variables)
+    start(site, "gunicorn", f"{site.slug}.wsgi", **variables)
+    wait_until(browse(site.port, proxy=True).is_up, what="the site")
+
+
+# What a proxy says that terminates TLS.
+HTTPS = {"X-Forwarded-Proto": "https"}
+
+
+@pytest.mark.pictures
+def test_the_page_says_when_no_worker_is_running(
+    new_page: NewPage, site: Project, start: Start, tmp_path: Path
+) -> None:
+    start(site, "honcho", "start", "web").wait_for("Quit the server", 60)
+    # Development's own worker would start again.
+    worker = start(site, "procrastinate", "--app=tasks.app", "worker", PYTHONPATH=".")
+    worker.wait_for("Starting worker on all queues", 60)
+    page = new_page()
+    page.goto("/")
+    page.get_by_role("button", name="Log in as developer").click()
+    database = database_of(site)
+    with held_up(database, 60_000):
+        upload(page, tmp_path / "long.csv", make_contacts_file(100_000).content)
+        wait_until(database.blocked)
+        expect(page.get_by_text("No worker is running")).to_have_count(0)
+        for process in workers(site):
+            process.kill()
+        expect(page.get_by_text("No worker is running")).to_be_visible(timeout=30_000)
+        take_picture(page, "no-worker")
+
+
+def test_the_developers_button_is_there_on_three_conditions(
+    site: Project, start: Start, deployed: None
+) -> None:
+    def has_button(port: int, client: str = "127.0.0.1", **headers: str) -> bool:
+        transport = httpx.HTTPTransport(local_address=client)
+        with httpx.Client(transport=transport, headers=headers) as browser:
+            page = browser.get(f"http://127.0.0.1:{port}/accounts/login/")
+        assert "Forgot your password?" in page.text
+        return "Log in as developer" in page.text
+
+    def serve(**env: str) -> int:
+        port = free_port()
+        server = start(site, "manage.py", "runserver", "--noreload", str(port), **env)
+        server.wait_for("Quit the server")
+        return port
+
+    development = serve()
+    assert has_button(development)
+    assert not has_button(development, client="127.0.0.2")
+    assert not has_button(serve(DATABASE_URL=database_of(site).url))
+    assert not has_button(site.port, **HTTPS)
+
+
+@both_stacks
+def test_every_error_page_is_accessible(new_page: NewPage, site: Project, deployed: None) -> None:
+    page = new_page(400, 403, 404, 500, extra_http_headers=HTTPS)
+
+    def see(path: str, status: int, heading: str) -> None:
+        response = page.goto(path)
+        assert response
+        assert response.status == status
+        expect(page.get_by_role("heading", name=heading)).to_be_visible()
+        check_accessibility(page)
+
+    log_in(page, "eve", "correct horse")
+    see("/contacts/", 403, "You may not do this")
+    see("/nothing/", 404, "There is no such page")
+    # More fields than Django reads.
+    see(f"/accounts/login/?{'a&' * 1001}", 400, "This request makes no sense")
+    page.goto("/accounts/login/")
+    page.context.clear_cookies()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("heading", name="This form is too old")).to_be_visible()
+    check_accessibility(page)
+    log_in(page, "eve", "correct horse")
+    database_of(site).execute(f"DROP TABLE {site.app}_contactimport CASCADE")
+    see("/", 500, "Something went wrong")
+
+
+# What a page took since it was asked for: requests, but for the icon, which comes when it likes,
+# bytes and milliseconds.
+MEASURE = """() => {
+    const [paint] = performance.getEntriesByName("first-contentful-paint");
+    const entries = performance.getEntries().filter(
+        entry => ["navigation", "link", "script"].includes(entry.initiatorType)
+    );
+    const bytes = entries.reduce((sum, entry) => sum + entry.transferSize, 0);
+    return paint && {requests: entries.length, bytes, paint: Math.round(paint.startTime)};
+}"""
+
+
+def test_the_first_page_is_light(
+    new_page: NewPage, deployed: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = new_page(extra_http_headers=HTTPS)
+    log_in(page, "bob", "correct horse")
+    page.context.new_cdp_session(page).send("Network.clearBrowserCache")
+    page.reload()
+    cold = wait_until(lambda: page.evaluate(MEASURE))
+    page.goto("/")
+    warm = wait_until(lambda: page.evaluate(MEASURE))
+    with capsys.disabled():
+        print(f"\nThe first page: cold {cold}, warm {warm}")
+    assert cold["requests"] <= 4
+    assert cold["bytes"] < 40_000
+    assert warm["bytes"] < 5_000
+
+
+def test_the_first_page_without_an_app_is_a_useful_blank(
+    site: Project, start: Start, new_page: NewPage
+) -> None:
+    urls = site.path / site.slug / "urls.py"
+    before = urls.read_text()
+    urls.write_text(before.replace(f'    path("", include("{site.app}.urls")),\n', ""))
+    try:
+        start(site, "honcho", "start", "web").wait_for("Quit the server", 60)
+        page = new_page()
+        page.goto("/")
+        page.get_by_role("button", name="Log in as developer").click()
+        expect(page.get_by_role("heading", name="It works")).to_be_visible()
+        expect(page.get_by_role("link", name="Contacts")).to_have_count(0)
+        check_accessibility(page)
+    finally:
+        urls.write_text(before)
