@@ -1,9 +1,14 @@
 # Verbs only: what needs logic stands in scripts/.
 # CI, if set, runs the tests that are marked slow as well; test-all the exhaustive ones too.
-.PHONY: help demo test test-all pictures lint bench bench-quick
+.PHONY: help demo quick test test-all pictures lint bench bench-quick
+
+# Tests wait more than they work, so there are more processes than cores; those of test-all
+# measure times, one after the other.
+PROCESSES ?= 5
 
 help:
 	@echo "make demo      render the project into build/ and run it on http://127.0.0.1:8000"
+	@echo "make quick     lint the template and render it: less than a minute"
 	@echo "make test      run the template's tests, but for the slow ones"
 	@echo "make test-all  run all of them"
 	@echo "make pictures  take the pictures in docs/ anew, when pages look different"
@@ -13,11 +18,14 @@ help:
 demo:
 	@scripts/demo
 
-test:
-	@scripts/uv run pytest -m "not exhaustive$(if $(CI),, and not slow)"
+quick: lint
+	@scripts/uv run pytest -q -n 2 -m "not exhaustive and not slow" tests/test_render.py
 
-test-all:
-	@scripts/uv run pytest
+test:
+	@scripts/uv run pytest -n $(PROCESSES) -m "not exhaustive$(if $(CI),, and not slow)"
+
+test-all: test
+	@scripts/uv run pytest -m "exhaustive$(if $(CI),, or slow)"
 
 pictures:
 	@PICTURES=1 scripts/uv run pytest -m "pictures and not slow"

@@ -23,11 +23,16 @@ from cookiecutter.main import cookiecutter
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import ConsoleMessage, Page, expect, sync_playwright
 from screen import NewPage
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 
 # Python and the Django that a resolver picks for it. Django 6 wants Python 3.12.
 STACKS = {"3.11": "5.2", "3.13": "6."}
+
+# The module whose tests share a site, one on each stack.
+ONE_SITE = "tests/test_page.py"
 
 # What may be set around the tests and would change what the rendered project does. Names, not
 # everything: uv needs the certificate variables of some machines.
@@ -71,6 +76,7 @@ def clean_environment() -> dict[str, str]:
     own = str(Path(sys.executable).parent)
     paths = environment["PATH"].split(os.pathsep)
     environment["PATH"] = os.pathsep.join(path for path in paths if path != own)
+    environment["CI"] = "true"  # the development database does not wait for the disk
     return environment
 
 
@@ -245,7 +251,10 @@ RESTORE = f"""
 import shutil, subprocess, sys
 server.stop()
 shutil.rmtree(server.home, ignore_errors=True)
-subprocess.run(["cp", "-a", sys.argv[1], server.home], check=True)
+server.home.mkdir(0o700)
+# The programs, which root has a copy of, are not copied again.
+for path in pathlib.Path(sys.argv[1]).iterdir():
+    subprocess.run(["cp", "-al" if path.name == "wheel" else "-a", path, server.home], check=True)
 server.start()
 """
 
@@ -353,11 +362,16 @@ def starting(folder: Path) -> Iterator[Start]:
         running.process.wait()
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep in one process what shares a site."""
-    if item.get_closest_marker("one_site"):
-        python = item.nodeid.partition("python")[2].rstrip("]")
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}-{python}"))
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Spreads the tests over the processes, but keeps in one those that share a site."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, rest = nodeid.partition("::")
+        return f"{module} {rest.partition('[')[2]}" if module == ONE_SITE else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

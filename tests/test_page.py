@@ -25,7 +25,7 @@ from playwright.sync_api import Page, expect
 from screen import BOB, NewPage, check_accessibility, log_in, upload
 from site_at_work import come_up, database_of, held_up
 
-pytestmark = [both_stacks, pytest.mark.one_site]
+pytestmark = both_stacks
 
 # Somebody else's transaction seems to be in the way.
 BUSY = """
