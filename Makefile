@@ -24,8 +24,9 @@ quick: lint
 test:
 	@scripts/uv run pytest -n $(PROCESSES) -m "not exhaustive$(if $(CI),, and not slow)"
 
-test-all: test
-	@scripts/uv run pytest -m "exhaustive$(if $(CI),, or slow)"
+test-all:
+	@scripts/uv run pytest -n $(PROCESSES) -m "not exhaustive"
+	@scripts/uv run pytest -m exhaustive
 
 pictures:
 	@PICTURES=1 scripts/uv run pytest -m "pictures and not slow"
