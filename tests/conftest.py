@@ -11,8 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -158,7 +159,7 @@ def install(project: Project, python: str) -> Project:
 
 def sync(project: Project, python: str) -> str:
     """Run `uv sync`; return why it failed, or nothing."""
-    project.env["UV_PYTHON"] = python
+    project.env |= {"UV_PYTHON": python, "UV_HTTP_RETRIES": "8"}
     done = subprocess.run(
         [find_uv(), "sync"],
         check=False,
@@ -268,12 +269,18 @@ def once(path: Path) -> Iterator[Path]:
         yield path
 
 
+# A thousand for each process, below those that the system gives away by itself.
+PORTS = count(20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+
+
 def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that nothing listens on, another one each time."""
+    for port in PORTS:
+        with socket.socket() as listener, suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
 
 
 def choose_port(project: Project) -> None:
@@ -282,7 +289,7 @@ def choose_port(project: Project) -> None:
     variables.write_text(variables.read_text().replace("PORT=8000", f"PORT={free_port()}"))
 
 
-def wait_until(condition: Callable[[], T], limit: float = 30, what: str = "") -> T:
+def wait_until(condition: Callable[[], T], limit: float = 60, what: str = "") -> T:
     """Ask until the answer is true, and return it; fail when the limit (in seconds) has passed."""
     end = time.monotonic() + limit
     while not (answer := condition()):
@@ -302,7 +309,7 @@ class Running:
     def output(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def wait_for(self, text: str, limit: float = 30) -> None:
+    def wait_for(self, text: str, limit: float = 60) -> None:
         """Wait for a text in the output; fail at once when the command has ended without it."""
         wait_until(
             lambda: text in self.output or self.process.poll() is not None,

@@ -281,7 +281,7 @@ def defer_all() -> dict[str, Any]:
         for name, arguments in calls.items():
             try:
                 job = getattr(import_module(module), name)
-                row = job._queued(job.call(**arguments))
+                row = job._row(job.call(**arguments))
                 rows[name] = [row.task_name, row.task_kwargs]
                 for alias in job.aliases:
                     rows[alias] = [alias, row.task_kwargs]
