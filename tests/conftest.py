@@ -159,7 +159,7 @@ def install(project: Project, python: str) -> Project:
 
 def sync(project: Project, python: str) -> str:
     """Run `uv sync`; return why it failed, or nothing."""
-    project.env |= {"UV_PYTHON": python, "UV_HTTP_RETRIES": "8"}
+    project.env["UV_PYTHON"] = python
     done = subprocess.run(
         [find_uv(), "sync"],
         check=False,
