@@ -21,7 +21,7 @@ from conftest import (
 )
 from contacts_file import make_contacts_file
 from pictures import take_picture
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from screen import BOB, NewPage, check_accessibility, log_in, upload
 from site_at_work import come_up, database_of, held_up
 
@@ -127,7 +127,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
     database = database_of(site)
     expect(page.get_by_text("No imports yet.")).to_be_visible()
     drop(page, tmp_path / "customers.csv", make_contacts_file(10_000).content)
-    expect(page.get_by_text("Done", exact=True)).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Done", exact=True)).to_be_visible()
     expect(page.get_by_text("9,900 rows imported, 100 rejected")).to_be_visible()
 
     content = make_contacts_file(100_000, "reader").content
@@ -136,7 +136,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
         expect(page.get_by_text("Importing", exact=True)).to_be_visible()
         wait_until(database.blocked)
         bar = page.get_by_role("progressbar")
-        expect(bar).to_have_attribute("value", "59", timeout=10_000)
+        expect(bar).to_have_attribute("value", "59")
         expect(page.get_by_text(re.compile(r"a second · [\d:]+ left"))).to_be_visible()
         page.set_viewport_size({"width": 1200, "height": 860})
         take_picture(page, "import")
@@ -145,7 +145,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
         page.set_viewport_size({"width": 390, "height": 844})
         take_picture(page, "import-phone")
         page.emulate_media(color_scheme="light")
-    expect(bar).to_have_count(0, timeout=30_000)
+    expect(bar).to_have_count(0)
     expect(page.get_by_text("99,000 rows imported, 1,000 rejected")).to_be_visible()
 
     with page.expect_download() as download:
@@ -158,7 +158,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
 @pytest.mark.pictures
 def test_the_sample_needs_no_file_and_fills_the_contacts(page: Page) -> None:
     page.get_by_role("button", name="Try it with 10,000 sample contacts").click()
-    expect(page.get_by_text("9,980 rows imported, 20 rejected")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("9,980 rows imported, 20 rejected")).to_be_visible()
     page.get_by_role("link", name="Contacts", exact=True).click()
     expect(page.get_by_role("row")).to_have_count(51)
     page.get_by_label("Search").press_sequentially("grace k")
@@ -181,18 +181,19 @@ def test_a_cancelled_import_stops_and_goes_on_when_asked(
     page: Page, site: Project, tmp_path: Path
 ) -> None:
     database = database_of(site)
-    with held_up(database, 60_000):
-        upload(page, tmp_path / "long.csv", make_contacts_file(100_000).content)
+    file = make_contacts_file(20_000)
+    with held_up(database, 12_000):
+        upload(page, tmp_path / "long.csv", file.content)
         wait_until(database.blocked)
         page.get_by_role("button", name="Cancel long.csv").click()
         expect(page.get_by_text("Stopping", exact=True)).to_be_visible()
-    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible(timeout=5_000)
+    expect(page.get_by_text("Cancelled", exact=True)).to_be_visible()
     stopped = database.last_import()
     assert stopped["status"] == "aborted"
-    assert 0 < stopped["imported"] < 99_000
+    assert 0 < stopped["imported"] < file.good
     page.get_by_role("button", name="Retry long.csv").click()
-    expect(page.get_by_text("99,000 rows imported, 1,000 rejected")).to_be_visible(timeout=30_000)
-    assert database.contacts() == make_contacts_file(100_000).contacts
+    expect(page.get_by_text("19,800 rows imported, 200 rejected")).to_be_visible()
+    assert database.contacts() == file.contacts
 
 
 def test_a_failed_import_says_why_and_goes_on_when_asked(
@@ -203,11 +204,11 @@ def test_a_failed_import_says_why_and_goes_on_when_asked(
     rule = f"ALTER TABLE {table} ADD CONSTRAINT nobody CHECK (email <> 'person6000@example.com')"
     database.execute(rule)
     upload(page, tmp_path / "people.csv", make_contacts_file(10_000).content)
-    expect(page.get_by_text("Failed", exact=True)).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("Failed", exact=True)).to_be_visible()
     expect(page.get_by_text("IntegrityError after line")).to_be_visible()
     database.execute(f"ALTER TABLE {table} DROP CONSTRAINT nobody")
     page.get_by_role("button", name="Retry people.csv").click()
-    expect(page.get_by_text("9,900 rows imported, 100 rejected")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("9,900 rows imported, 100 rejected")).to_be_visible()
     assert database.contacts() == make_contacts_file(10_000).contacts
 
 
@@ -234,12 +235,12 @@ def test_two_people_see_their_own_imports_alone(
 ) -> None:
     site.run("manage.py", "shell", f"--command={BOB}")
     upload(page, tmp_path / "ours.csv", make_contacts_file(1_000).content)
-    expect(page.get_by_text("990 rows imported, 10 rejected")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("990 rows imported, 10 rejected")).to_be_visible()
     other = new_page()
     log_in(other, "bob", "correct horse")
     expect(other.get_by_text("No imports yet.")).to_be_visible()
     upload(other, tmp_path / "theirs.csv", make_contacts_file(1_000).content)
-    expect(other.get_by_text("990 rows imported, 10 rejected")).to_be_visible(timeout=30_000)
+    expect(other.get_by_text("990 rows imported, 10 rejected")).to_be_visible()
     page.reload()
     expect(page.get_by_text("theirs.csv")).to_have_count(0)
 
@@ -249,11 +250,20 @@ def test_every_page_of_the_sample_is_accessible(page: Page, tmp_path: Path) -> N
     upload(page, tmp_path / "bad.csv", b"hello")
     check_accessibility(page)
     page.get_by_role("button", name="Try it").click()
-    expect(page.get_by_text("9,980 rows imported, 20 rejected")).to_be_visible(timeout=30_000)
+    expect(page.get_by_text("9,980 rows imported, 20 rejected")).to_be_visible()
     check_accessibility(page)
     for path in ("/contacts/", "/contacts/?search=nobody"):
         page.goto(path)
         check_accessibility(page)
+
+
+def story(events: Locator) -> str:
+    """Return the events of a job, which may have been tried again more than once."""
+    return re.sub(
+        r"(deferred_for_retry scheduled) (started \1 ?)+",
+        r"\1 ",
+        " ".join(events.all_text_contents()),
+    ).strip()
 
 
 def test_developers_see_the_life_of_an_imports_jobs(
@@ -266,12 +276,12 @@ def test_developers_see_the_life_of_an_imports_jobs(
     upload(page, tmp_path / "people.csv", make_contacts_file(1_000).content)
     expect(page.get_by_text("Failed, but will be tried again")).to_be_visible()
     expect(page.get_by_text("OperationalError after line 1")).to_be_visible()
-    retried = ["deferred", "started", "deferred_for_retry", "scheduled"]
-    expect(events).to_have_text(retried)
+    retried = "deferred started deferred_for_retry scheduled"
+    wait_until(lambda: story(events) == retried)
     check_accessibility(page)
     database.execute("DROP FUNCTION busy CASCADE")
-    succeeded = [*retried, "started", "succeeded", "deferred", "started", "succeeded"]
-    expect(events).to_have_text(succeeded, timeout=30_000)
+    succeeded = f"{retried} started succeeded deferred started succeeded"
+    wait_until(lambda: story(events) == succeeded)
     panel = page.get_by_label("For developers")
     for job in ("import_contacts", "send_summary"):
         line = rf"Job \d+ {site.app}\.{job} in the queue default on worker \d+"
