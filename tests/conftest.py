@@ -294,7 +294,7 @@ def wait_until(condition: Callable[[], T], limit: float = 60, what: str = "") ->
     end = time.monotonic() + limit
     while not (answer := condition()):
         assert time.monotonic() < end, f"not within {limit} s: {what or condition}"
-        time.sleep(0.05)
+        time.sleep(0.2)  # a question may be a new connection, which takes what others wait for
     return answer
 
 

@@ -308,6 +308,12 @@ def test_a_worker_without_periodic_tasks_is_warned_about(with_shop: Project) -> 
         f"tasks/{path.name}": re.sub("(?m)^@app.periodic.*\n", "", path.read_text())
         for path in (with_shop.path / "tasks").glob("*.py")
     }
+    made = "worker.make_app(__name__)"
+    package = edit["tasks/__init__.py"]
+    assert made in package
+    edit["tasks/__init__.py"] = "from procrastinate import App\n\n" + package.replace(
+        made, 'App(connector=worker.make_connector(), import_paths=["tasks.myapp", "tasks.shop"])'
+    )
     (messages,) = mutate(with_shop, edits=[edit])
     assert "tasks: (jobs.W001) The worker has no periodic task." in "\n".join(messages)
 

@@ -43,12 +43,12 @@ except DevDBError as error:
 KEPT = "SET synchronous_commit = on; CREATE TABLE kept ()"
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 20, pause: float = 0.1) -> Any:
     """Return the condition's value as soon as it is true."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {seconds} s"
-        time.sleep(0.02)
+        time.sleep(pause)
     return value
 
 
@@ -523,7 +523,7 @@ def test_initdb_keeps_the_lock_when_only_its_starter_is_killed(
     project: Project,
 ) -> None:
     process = project.begin("start")
-    eventually((project.home / "pg18.new" / "PG_VERSION").exists)
+    eventually((project.home / "pg18.new" / "PG_VERSION").exists, pause=0.01)
     process.kill()
     project.call("start")
     assert project.sql("SELECT 1") == "1"

@@ -76,18 +76,26 @@ class Production:
 
     def defer_import(self, people: int = 10) -> int:
         """Import people; return the job's id."""
+        (job,) = self.defer_imports(1, people)
+        return job
+
+    def defer_imports(self, imports: int, people: int = 10) -> list[int]:
+        """Import people so many times; return the jobs' ids."""
         code = f"""
 import io
 from users.models import User
 from {self.project.app} import services
 user, _ = User.objects.get_or_create(username="ann")
-# A column more for each file: the same one is not imported twice at once.
-lines = ["email" + "," * user.contactimport_set.count()] + [f"person{{n}}@example.com" for n in range({people})]
-file = io.BytesIO("".join(f"{{line}}\\n" for line in lines).encode())
-print("job", services.start_import(owner=user, filename="a", file=file).job_id)
+for _ in range({imports}):
+    # A column more for each file: the same one is not imported twice at once.
+    lines = ["email" + "," * user.contactimport_set.count()] + [f"person{{n}}@example.com" for n in range({people})]
+    file = io.BytesIO("".join(f"{{line}}\\n" for line in lines).encode())
+    print("job", services.start_import(owner=user, filename="a", file=file).job_id)
+
 """
-        (job,) = re.findall(r"^job (\d+)", self.manage("shell", "-v0", "-c", code), re.MULTILINE)
-        return int(job)
+        jobs = re.findall(r"^job (\d+)", self.manage("shell", "-v0", "-c", code), re.MULTILINE)
+        assert len(jobs) == imports
+        return [int(job) for job in jobs]
 
     def job(self, pk: int) -> dict[str, object]:
         (row,) = self.database.query("SELECT * FROM procrastinate_jobs WHERE id = %s", [pk])
@@ -218,7 +226,7 @@ def test_a_worker_has_as_few_connections_as_is_promised(production: Production) 
     production.worker()
     wait_until(lambda: production.connections() >= least)
     with held_up(production.database, 0):
-        jobs = [production.defer_import() for _ in range(6)]
+        jobs = production.defer_imports(6)
         wait_until(lambda: production.database.blocked() == 4)
         # One of them is ours, which holds them up.
         under_load = production.connections() - 1
@@ -295,7 +303,7 @@ def test_the_site_works_behind_a_pooler(
     url = production.web()
     running, _ = production.worker(PROCRASTINATE_WORKER_FETCH_JOB_POLLING_INTERVAL="60")
     assert {status(f"{url}/health/ready") for _ in range(50)} == {200}
-    jobs = [production.defer_import(2_000) for _ in range(3)]
+    jobs = production.defer_imports(3, 2_000)
     # Sooner than the next poll: the notification came through.
     wait_until(lambda: all(production.job(job)["status"] == "succeeded" for job in jobs), 30)
     assert "prepared statement" not in running.output
@@ -394,8 +402,7 @@ def test_a_kind_of_job_is_limited_as_the_readme_says(
     readme.follow("Limit how many run at once")
     jobs = "SELECT status FROM procrastinate_jobs WHERE lock LIKE 'import:%%'"
     with held_up(production.database, 0):
-        for _ in range(4):
-            production.defer_import()
+        production.defer_imports(4)
         production.database.query("UPDATE procrastinate_jobs SET status = 'cancelled' RETURNING id")
         shell(
             production,

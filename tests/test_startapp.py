@@ -23,7 +23,7 @@ TAKEN = [
     *("class", "match", "json", "django", "xdist", "procrastinate", '"; import os; #'),
     *("tasks", "jobs", "users", "my_project", "myapp", "app_template", "manage", "docs"),
     *("auth", "admin", "build", "venv"),
-    *("app", "settings"),  # tasks.app is the worker's app, and tasks/app.py would hide it
+    "app",  # tasks.app is the worker's app, and tasks/app.py would hide it
     "worker",  # a name in tasks/__init__.py
     *("contacts", "imports"),  # the sample's URLs: a namespace and a path
 ]
