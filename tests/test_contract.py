@@ -239,10 +239,9 @@ def with_shop(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> I
     """A copy with one more app. Tests leave it as it is."""
     project = copy_of(installed, tmp_path_factory.mktemp("shop"))
     write(project, SHOP)
-    settings = project.path / project.slug / "settings.py"
-    settings.write_text(
-        settings.read_text().replace('    "users",\n', '    "users",\n    "shop",\n')
-    )
+    for name in (f"{project.slug}/settings.py", "pyproject.toml"):
+        path = project.path / name
+        path.write_text(path.read_text().replace('    "users",\n', '    "users",\n    "shop",\n'))
     yield project
     stop(project)
 
