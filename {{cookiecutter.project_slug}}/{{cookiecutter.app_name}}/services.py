@@ -61,7 +61,7 @@ def start_import(
     file: BinaryIO,
     schedule_at: datetime | None = None,
 ) -> ContactImport:
-    """Store a CSV file and defer its import, or resume the import that it had before.
+    """Store a CSV file and defer its import, or resume the one that it has already.
 
     Args:
         owner: The only one who will see the import.
@@ -167,6 +167,7 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
     try:
         while chunk := list(islice(rows, CHUNK_ROWS)):
             if should_stop():
+                # Or its worker is ending: then the job goes back into the queue.
                 this_import.update(outcome=State.CANCELLED)
                 return False
             _import_chunk(contact_import, chunk, text)
@@ -185,7 +186,7 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
 
 
 def send_summary(*, import_id: int) -> None:
-    """Mail the owner what became of an import: once, or twice if a worker dies."""
+    """Mail the result of an import to its owner: once, or twice if a worker dies."""
     contact_import = ContactImport.objects.select_related("owner").get(pk=import_id)
     if contact_import.summary_sent_at or not contact_import.owner.email:
         return
@@ -260,7 +261,7 @@ def _defer_import(contact_import: ContactImport, schedule_at: datetime | None) -
 def _import_chunk(
     contact_import: ContactImport, rows: Sequence[Row], text: StoredText
 ) -> None:
-    """Import rows, after the last of which the text is read next."""
+    """Import rows; the text has been read up to the last of them."""
     contacts: list[Contact] = []
     rejected: list[RejectedRow] = []
     for row in rows:
