@@ -1,3 +1,6 @@
+# Django initializes what is only annotated below.
+# pyright: reportUninitializedInstanceVariable=false
+
 from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING
@@ -95,7 +98,7 @@ class ContactImport(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     summary_sent_at = models.DateTimeField(null=True, blank=True)
 
-    # What Django adds, for type checkers that do not know Django.
+    # Django adds these, which type checkers without a plugin do not know.
     job_id: int | None
     pieces: "RelatedManager[ImportPiece]"
     rejected_rows: "RelatedManager[RejectedRow]"
