@@ -336,6 +336,13 @@ class Readme:
 
     project: Project
     before: dict[Path, str] = field(default_factory=dict)
+    migrations: set[Path] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.migrations = self.find_migrations()
+
+    def find_migrations(self) -> set[Path]:
+        return set((self.project.path / self.project.app / "migrations").glob("*.py"))
 
     def section(self, title: str) -> str:
         text = (self.project.path / "README.md").read_text()
@@ -361,7 +368,7 @@ class Readme:
     def undo(self) -> None:
         for file, text in self.before.items():
             file.write_text(text)
-        for file in (self.project.path / self.project.app / "migrations").glob("0002*"):
+        for file in self.find_migrations() - self.migrations:
             file.unlink()
 
 

@@ -271,7 +271,7 @@ def test_developers_see_the_life_of_an_imports_jobs(
 ) -> None:
     events = page.locator(".life code")
     database = database_of(site)
-    expect(page.get_by_text("Start an import, and see")).to_be_visible()
+    expect(page.get_by_text("No jobs yet. Start one, and see")).to_be_visible()
     database.execute(BUSY.format(table=f"{site.app}_contact"))
     upload(page, tmp_path / "people.csv", make_contacts_file(1_000).content)
     expect(page.get_by_text("Failed, but will be tried again")).to_be_visible()

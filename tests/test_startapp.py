@@ -170,7 +170,7 @@ call_command("startapp", "shop")
 def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Project) -> None:
     # What follows the mark.
     ends = {
-        fresh.path / SETTINGS: "]\nif DEBUG:",
+        fresh.path / SETTINGS: "]\nif DEBUG:\n    INSTALLED_APPS",
         fresh.path / URLS: "    # The first page, as",
         fresh.path / PYPROJECT: ']\n\n[[tool.importlinter.contracts]]\nname = "Nobody',
     }

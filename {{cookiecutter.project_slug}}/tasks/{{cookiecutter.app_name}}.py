@@ -25,9 +25,9 @@ async def send_summary(*, import_id: int) -> None:
     await sync_to_async(services.send_summary)(import_id=import_id)
 
 
-# At three in the morning, UTC. A late start does no harm, so the time is not used.
+# At 3:00 UTC. A late start does no harm, so the body ignores the timestamp.
 @app.periodic(cron="0 3 * * *")
 @bridge.remove_old_imports.task(app)
 def remove_old_imports(timestamp: int) -> None:
-    """Periodic: the worker itself defers it, once however many workers there are."""
+    """Periodic: the workers defer it, once for all of them."""
     services.remove_old_imports()

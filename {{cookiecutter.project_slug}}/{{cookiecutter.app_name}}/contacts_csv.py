@@ -1,21 +1,14 @@
-"""Contacts in CSV files: which files are good, and what their rows say."""
+"""Contacts in CSV files, as text: this module knows no model and no database."""
 
 import csv
 import io
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from django.core.exceptions import ValidationError
-
-from .models import Contact
-
 FIELDS = ("email", "name", "company", "phone")
-PIECE_LENGTH = 250_000
-"""Characters. UTF-8 needs 4 bytes for one at most, so a piece has at most 1 MB."""
-MAX_LINE_LENGTH = 1_000_000
 
-# Numbers of names without a common divisor, so that many pairs come about.
+# 7 first and 11 last names have no common divisor, so that all pairs occur.
 SAMPLE_FIRST_NAMES = ("Ada", "Alan", "Barbara", "Dennis", "Edsger", "Grace", "Radia")
 SAMPLE_LAST_NAMES = (
     *("Adams", "Berg", "Costa", "Dubois", "Evans", "Fischer", "Garcia", "Haddad"),
@@ -31,78 +24,25 @@ class BadFile(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """One record of a file, good or bad.
+    """One record of a file.
 
     Args:
         line: Where it begins; the header is line 1.
-        end: The lines and the characters of text up to its end.
-        contact: What it says, unsaved; None if it is bad.
-        problem: Why it is bad.
-        values: The columns' texts as they are, if they could be told apart.
+        last_line: Where it ends.
+        values: The text of each column; empty if the record cannot be parsed.
+        fields: The text of each column that has a name in `FIELDS`.
+        problem: Why the record cannot be read, or nothing.
     """
 
     line: int
-    end: tuple[int, int]
-    contact: Contact | None
-    problem: str = ""
-    values: Sequence[str] = ()
+    last_line: int
+    values: Sequence[str]
+    fields: Mapping[str, str]
+    problem: str
 
 
-class Lines(Iterator[str]):
-    """The lines of a text that comes in pieces, counting what was handed out.
-
-    Args:
-        texts: The pieces.
-        line: How many lines came before them.
-        cursor: How many characters came before them.
-    """
-
-    def __init__(self, texts: Iterable[str], *, line: int = 0, cursor: int = 0) -> None:
-        self.line = line
-        self.cursor = cursor
-        self._lines = self._split(texts)
-
-    def __next__(self) -> str:
-        line = next(self._lines)
-        self.line += 1
-        self.cursor += len(line)
-        return line
-
-    @staticmethod
-    def _split(texts: Iterable[str]) -> Iterator[str]:
-        rest = ""
-        for text in texts:
-            *lines, rest = (rest + text).split("\n")
-            for line in lines:
-                yield f"{line}\n"
-            # A line that does not end must not grow with the file.
-            if len(rest) > MAX_LINE_LENGTH:
-                yield rest
-                rest = ""
-        if rest:
-            yield rest
-
-
-def read_pieces(file: BinaryIO) -> Generator[str]:
-    """Yield the file's text in pieces of `PIECE_LENGTH`, with LF at the lines' ends.
-
-    Raises:
-        BadFile: It is not UTF-8.
-    """
-    file.seek(0)
-    text = io.TextIOWrapper(file, encoding="utf-8-sig")
-    try:
-        while piece := text.read(PIECE_LENGTH):
-            yield piece
-    except UnicodeDecodeError:
-        raise BadFile("The file is not UTF-8 text: save it as “CSV UTF-8”.") from None
-    finally:
-        # Dropping the wrapper would close the file, which belongs to the caller.
-        text.detach()
-
-
-def read_header(lines: Lines) -> list[str]:
-    """Read the first record: for each column the field of Contact, or an empty text.
+def read_header(lines: Iterator[str]) -> list[str]:
+    """Read the first record: for each column its name in `FIELDS`, or an empty text.
 
     Raises:
         BadFile: It does not name an e-mail column, or names a column twice.
@@ -123,29 +63,36 @@ def read_header(lines: Lines) -> list[str]:
     return columns
 
 
-def read_rows(lines: Lines, columns: Sequence[str]) -> Iterator[Row]:
-    """Yield the records that are left, each as soon as it is read, but no blank lines.
+def read_rows(
+    lines: Iterable[str], columns: Sequence[str], *, lines_before: int
+) -> Iterator[Row]:
+    """Yield the records that follow, each as soon as it is read; skip blank lines.
 
     Args:
         lines: What follows the header, or a later record.
         columns: As `read_header` returned them.
+        lines_before: How many lines came before.
     """
     reader = csv.reader(lines, strict=True)
     while True:
-        first = lines.line + 1
+        line = lines_before + reader.line_num + 1
+        values: list[str] = []
+        problem = ""
         try:
             values = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            values, contact, problem = [], None, str(error)
-        else:
-            if not values:
-                continue
-            contact, problem = _read_contact(values, columns)
-        if problem and lines.line > first:
-            problem += f" (the row goes on to line {lines.line})"
-        yield Row(first, (lines.line, lines.cursor), contact, problem, values)
+            problem = str(error)
+        if not (values or problem):
+            continue
+        if len(values) > len(columns):
+            problem = f"{len(values)} values for {len(columns)} columns"
+        elif any("\0" in value for value in values):
+            problem = "a NUL character"
+        named = zip(columns, values, strict=False)
+        fields = {name: value.strip() for name, value in named if name}
+        yield Row(line, lines_before + reader.line_num, values, fields, problem)
 
 
 def write_rows(rows: Iterable[Sequence[object]]) -> Iterator[str]:
@@ -153,14 +100,14 @@ def write_rows(rows: Iterable[Sequence[object]]) -> Iterator[str]:
     line = io.StringIO()
     writer = csv.writer(line)
     for row in rows:
-        writer.writerow([_harmless(str(value)) for value in row])
+        writer.writerow([_escape_formula(str(value)) for value in row])
         yield line.getvalue()
         line.seek(0)
         line.truncate()
 
 
 def make_sample(*, rows: int) -> BinaryIO:
-    """Make a file to try an import with: made-up people, and some rows that are bad."""
+    """Make a file of made-up people to try an import with; some of its rows are bad."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(FIELDS)
@@ -174,29 +121,6 @@ def make_sample(*, rows: int) -> BinaryIO:
     return io.BytesIO(text.getvalue().encode())
 
 
-def _harmless(value: str) -> str:
-    """Keep a spreadsheet from taking a text for a formula."""
+def _escape_formula(value: str) -> str:
+    """Keep a spreadsheet from running a text as a formula."""
     return f"'{value}" if value.startswith(tuple("=+-@\t\r")) else value
-
-
-def _read_contact(
-    values: Sequence[str], columns: Sequence[str]
-) -> tuple[Contact | None, str]:
-    if len(values) > len(columns):
-        return None, f"{len(values)} values for {len(columns)} columns"
-    if any("\0" in value for value in values):
-        return None, "a NUL character"
-    fields = {
-        column: value.strip()
-        for column, value in zip(columns, values, strict=False)
-        if column
-    }
-    # One form, because it is the key.
-    fields["email"] = fields.get("email", "").lower()
-    contact = Contact(**fields)
-    try:
-        contact.clean_fields()
-    except ValidationError as error:
-        problems = error.message_dict.items()
-        return None, "; ".join(f"{name}: {' '.join(said)}" for name, said in problems)
-    return contact, ""

@@ -17,7 +17,8 @@ class ImportForm(forms.Form):
 
     file = forms.FileField(
         label="CSV file",
-        help_text="Drop it here. Its first line names email, and name, company or phone.",
+        help_text="Drop it here. The header row needs “email”; “name”, “company” and"
+        " “phone” are optional.",
         widget=forms.FileInput(attrs={"accept": ".csv,text/csv"}),
         max_length=255,
     )
@@ -30,7 +31,7 @@ class ImportForm(forms.Form):
     )
 
     def clean_file(self) -> "UploadedFile[bytes]":
-        """Refuse files that would keep the worker for hours."""
+        """Reject files that would keep a worker busy for hours."""
         file: UploadedFile[bytes] = self.cleaned_data["file"]
         if file.size and file.size > MAX_SIZE:
             limit, size = filesizeformat(MAX_SIZE), filesizeformat(file.size)
@@ -38,7 +39,7 @@ class ImportForm(forms.Form):
         return file
 
     def clean_schedule_at(self) -> datetime | None:
-        """Refuse times that are past, or too far away to be meant."""
+        """Reject times that have passed, or are too far away to be meant."""
         due: datetime | None = self.cleaned_data["schedule_at"]
         if due and not timezone.now() < due < timezone.now() + MAX_WAIT:
             raise forms.ValidationError("Choose a time within the coming year.")
@@ -46,7 +47,7 @@ class ImportForm(forms.Form):
 
 
 class SearchForm(forms.Form):
-    """What to search contacts for, and where the page begins."""
+    """What to search contacts for, and after which address the page begins."""
 
     search = forms.CharField(
         label="Search",

@@ -1,3 +1,6 @@
+# Django initializes what is only annotated below.
+# pyright: reportUninitializedInstanceVariable=false
+
 from datetime import datetime, timedelta
 from math import ceil
 from typing import TYPE_CHECKING
@@ -6,14 +9,13 @@ from django.conf import settings
 from django.db import models
 from django.db.models.functions import Collate, Upper
 from django.utils import timezone
-from procrastinate.contrib.django.models import ProcrastinateJob
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
 
 def search_key(field: str) -> Collate:
-    """Return what a field is searched by: in any case, and in an order for prefixes."""
+    """Return a field as searches compare it: ignoring case, in the order of prefixes."""
     return Collate(Upper(field), "C")
 
 
@@ -39,7 +41,7 @@ class Contact(models.Model):
 
 
 class State(models.TextChoices):
-    """What an import does, or how it ended."""
+    """What an import is doing, or how it ended."""
 
     SCHEDULED = "scheduled", "Scheduled"
     WAITING = "waiting", "Waiting for a worker"
@@ -55,12 +57,12 @@ ENDED = (State.DONE, State.CANCELLED, State.FAILED)
 
 
 class ContactImport(models.Model):
-    """A CSV file on its way into the contacts, and how far it is."""
+    """A CSV file that is being imported, and how far the import has come."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    # The queue prunes its jobs by itself, which a constraint would forbid.
+    # A constraint would keep the queue from pruning its jobs.
     job = models.ForeignKey(
-        ProcrastinateJob,
+        "jobs.QueuedJob",
         null=True,
         on_delete=models.DO_NOTHING,
         db_constraint=False,
@@ -78,6 +80,14 @@ class ContactImport(models.Model):
     imported = models.PositiveBigIntegerField(default=0, help_text="Good rows.")
     rejected = models.PositiveBigIntegerField(default=0, help_text="Bad rows.")
     reason = models.TextField(blank=True, help_text="Why it stopped.")
+    outcome = models.CharField(
+        max_length=10,
+        blank=True,
+        choices=[(State.CANCELLED, "Cancelled"), (State.FAILED, "Failed")],
+        # While a new version is deployed, the old one still adds rows without it.
+        db_default="",
+        help_text="How it stopped: the job says so too, but is pruned first.",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(
         null=True, blank=True, help_text="When a worker began, or went on."
@@ -88,7 +98,7 @@ class ContactImport(models.Model):
     finished_at = models.DateTimeField(null=True, blank=True)
     summary_sent_at = models.DateTimeField(null=True, blank=True)
 
-    # What Django adds, for type checkers that do not know Django.
+    # Django adds these, which type checkers without a plugin do not know.
     job_id: int | None
     pieces: "RelatedManager[ImportPiece]"
     rejected_rows: "RelatedManager[RejectedRow]"
@@ -108,14 +118,14 @@ class ContactImport(models.Model):
 
     @property
     def state(self) -> State:
-        """What it does now: until it is done, the queue knows.
+        """What it is doing, according to its job as long as the queue has that.
 
         A state stored here would stay `running` when a worker is killed.
         """
         if self.finished_at:
             return State.DONE
         if not self.job:
-            return State.FAILED
+            return State(self.outcome or State.FAILED)
         match self.job.status:
             case "todo" if not self.due_at:
                 return State.WAITING
@@ -125,7 +135,7 @@ class ContactImport(models.Model):
                 return State.STOPPING if self.job.abort_requested else State.RUNNING
             case "cancelled" | "aborted":
                 return State.CANCELLED
-        # A job that was to stop when its worker was killed ends as failed.
+        # A job that was asked to stop when its worker was killed ends as failed.
         return State.CANCELLED if self.job.abort_requested else State.FAILED
 
     @property
@@ -134,13 +144,13 @@ class ContactImport(models.Model):
         return self.state not in ENDED
 
     @property
-    def can_go_on(self) -> bool:
+    def can_resume(self) -> bool:
         """Whether it stopped before the end, and its text is still there."""
         return self.digest is not None and not self.is_active
 
     @property
     def due_at(self) -> datetime | None:
-        """When its job, which waits, may start, if that is not now."""
+        """When its waiting job may start, if that is later than now."""
         if not self.job or self.job.status != "todo":
             return None
         due = self.job.scheduled_at
@@ -148,12 +158,12 @@ class ContactImport(models.Model):
 
     @property
     def percent(self) -> int:
-        """How much of the file is dealt with, from 0 to 100."""
+        """How much of the file has been processed, from 0 to 100."""
         return self.cursor * 100 // self.length
 
     @property
     def rate(self) -> int:
-        """Lines per second since a worker began, or went on; 0 if nobody knows yet."""
+        """Lines per second since a worker started or resumed it; 0 before that."""
         if not self.started_at:
             return 0
         time = (self.finished_at or timezone.now()) - self.started_at
@@ -169,9 +179,9 @@ class ContactImport(models.Model):
 
 
 class ImportPiece(models.Model):
-    """A piece of an import's text, apart from it so that no list loads it.
+    """A piece of an import's text, in a table of its own so that lists do not load it.
 
-    In the database, because web and worker may run on different hosts.
+    It is in the database because web and worker may run on different hosts.
     """
 
     contact_import = models.ForeignKey(

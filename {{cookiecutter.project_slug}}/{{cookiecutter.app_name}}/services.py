@@ -3,52 +3,54 @@
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from datetime import datetime, timedelta
-from itertools import chain, islice
+from itertools import islice
 from typing import BinaryIO
 
+from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
-from django.db import IntegrityError, reset_queries, transaction
-from django.db.models import F, Prefetch, Value
+from django.db import reset_queries, transaction
+from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Coalesce, Concat, Upper
+from django.template.defaultfilters import pluralize
 from django.utils import timezone
-from procrastinate.contrib.django import app as queue
-from procrastinate.contrib.django.models import ProcrastinateEvent, ProcrastinateJob
 
+from jobs.bridge import cancel_job
 from users.models import User
 
 from . import contacts_csv, tasks
-from .contacts_csv import PIECE_LENGTH, Lines, Row
+from .contacts_csv import Row
 from .models import (
     SEARCHED,
     Contact,
     ContactImport,
     ImportPiece,
     RejectedRow,
+    State,
     search_key,
 )
+from .stored_text import StoredText
 
 CHUNK_ROWS = 500
 PAGE_ROWS = 50
 SEARCH_ROWS = 1_000
 SAMPLE_ROWS = 10_000
 
-LAST = Value(chr(sys.maxunicode))
-"""The last character: what begins with a text comes before the text with this."""
+HIGHEST_CHARACTER = Value(chr(sys.maxunicode))
+"""The upper bound of a search for a prefix is the prefix with this after it."""
 
 TEXT_AGE = timedelta(days=7)
-"""How long the text of an import that stopped is kept, so that it can go on."""
+"""How long the text of an import that stopped is kept, so that it can be resumed."""
 IMPORT_AGE = timedelta(days=30)
-"""How long an import is kept when it is over."""
+"""How long an import is kept after it ended."""
 
 
 class AlreadyImporting(Exception):
-    """The same file of the same owner waits or is imported already."""
+    """The owner is importing the same file already, or has scheduled it."""
 
 
-class ImportMoved(Exception):
-    """Another worker goes on with the import."""
+class TakenOver(Exception):
+    """Another worker has taken over the import."""
 
 
 @transaction.atomic
@@ -59,47 +61,39 @@ def start_import(
     file: BinaryIO,
     schedule_at: datetime | None = None,
 ) -> ContactImport:
-    """Store a CSV file and defer its import; or go on with it, if it was here before.
+    """Store a CSV file and defer its import, or resume the one that it has already.
 
     Args:
-        owner: Who alone will see the import.
+        owner: The only one who will see the import.
         filename: What to call it.
         file: Open for reading bytes; it stays open.
         schedule_at: When to start; None is at once.
 
     Raises:
         BadFile: The file as a whole cannot be imported; nothing is stored.
-        AlreadyImporting: The same file of the owner waits or is imported.
+        AlreadyImporting: The owner is importing the same file, or has scheduled it.
     """
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").digest()  # type: ignore[arg-type]
-    with closing(contacts_csv.read_pieces(file)) as pieces:
-        first = next(pieces, "")
-        header = Lines([first])
-        columns = contacts_csv.read_header(header)
-        try:
-            with transaction.atomic():
-                contact_import = ContactImport.objects.create(
-                    owner=owner,
-                    filename=filename,
-                    digest=digest,
-                    columns=columns,
-                    length=0,
-                    line=header.line,
-                    cursor=header.cursor,
-                )
-        except IntegrityError:
-            twin = ContactImport.objects.filter(owner=owner, digest=digest).first()
-            if not twin or not retry_import(import_id=twin.pk, schedule_at=schedule_at):
-                raise AlreadyImporting from None
-            return twin
-        for number, piece in enumerate(chain([first], pieces)):
-            contact_import.pieces.create(number=number, content=piece.encode())
-            contact_import.length += len(piece)
-            # DEBUG keeps every query, with its megabyte.
-            reset_queries()
-    contact_import.save(update_fields=["length"])
-    _defer(contact_import, schedule_at)
+    contact_import, is_new = ContactImport.objects.get_or_create(
+        owner=owner,
+        digest=hashlib.file_digest(file, "sha256").digest(),  # type: ignore[arg-type]
+        defaults={
+            "filename": filename,
+            "columns": [],
+            "length": 0,
+            "cursor": 0,
+            "line": 0,
+        },
+    )
+    if is_new:
+        text = StoredText(contact_import)
+        text.store(file)
+        contact_import.columns = contacts_csv.read_header(text)
+        contact_import.line, contact_import.cursor = text.line, text.cursor
+        contact_import.save()
+        _defer_import(contact_import, schedule_at)
+    elif not retry_import(import_id=contact_import.pk, schedule_at=schedule_at):
+        raise AlreadyImporting
     return contact_import
 
 
@@ -107,7 +101,7 @@ def start_sample_import(*, owner: User) -> ContactImport:
     """Import made-up contacts, so that nobody needs a file to try it.
 
     Raises:
-        AlreadyImporting: The owner's sample waits or is imported.
+        AlreadyImporting: The owner is importing them already.
     """
     filename = f"{SAMPLE_ROWS:,} sample contacts.csv"
     file = contacts_csv.make_sample(rows=SAMPLE_ROWS)
@@ -117,30 +111,33 @@ def start_sample_import(*, owner: User) -> ContactImport:
 def cancel_import(*, import_id: int) -> None:
     """Take an import out of the queue, or ask its worker to stop after this chunk.
 
-    What was imported stays. It has no effect on an import that is over.
+    What was imported stays. An import that has ended stays as it is.
     """
     contact_import = ContactImport.objects.get(pk=import_id)
     if contact_import.job_id:
-        queue.job_manager.cancel_job_by_id(contact_import.job_id, abort=True)
+        cancel_job(contact_import.job_id)
+    # Of a running job, the worker notes the outcome when it stops.
+    cancelled = ContactImport.objects.filter(pk=import_id, job__status="cancelled")
+    cancelled.update(outcome=State.CANCELLED)
 
 
 @transaction.atomic
 def retry_import(*, import_id: int, schedule_at: datetime | None = None) -> bool:
-    """Go on with an import that failed or was cancelled, where it stopped.
+    """Resume an import that failed or was cancelled, where it stopped.
 
     Args:
         import_id: The `ContactImport`.
-        schedule_at: When to go on; None is at once.
+        schedule_at: When to resume; None is at once.
 
     Returns:
-        Whether it goes on: not if it waits or runs already, or its text is gone.
+        Whether it is resumed: not if it waits or runs already, or its text is gone.
     """
     # Locked, so that of two at once the second sees the job of the first.
     ContactImport.objects.select_for_update().get(pk=import_id)
     contact_import = ContactImport.objects.select_related("job").get(pk=import_id)
-    if not contact_import.can_go_on:
+    if not contact_import.can_resume:
         return False
-    _defer(contact_import, schedule_at)
+    _defer_import(contact_import, schedule_at)
     return True
 
 
@@ -148,7 +145,7 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
     """Import the rows that are left; after the last, defer the summary.
 
     The cursor, the counts and the contacts change in one transaction for each chunk
-    of rows: a killed import goes on where it was, and no row counts twice.
+    of rows: a killed import is resumed where it was, and no row counts twice.
 
     Args:
         import_id: The `ContactImport`.
@@ -158,37 +155,47 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
         Whether nothing is left to do.
     """
     contact_import = ContactImport.objects.get(pk=import_id)
-    ContactImport.objects.filter(pk=import_id, finished_at=None).update(
-        started_at=timezone.now(), started_line=contact_import.line, reason=""
+    this_import = ContactImport.objects.filter(pk=import_id)
+    this_import.filter(finished_at=None).update(
+        started_at=timezone.now(),
+        started_line=contact_import.line,
+        outcome="",
+        reason="",
     )
+    text = StoredText(contact_import)
+    rows = contacts_csv.read_rows(text, contact_import.columns, lines_before=text.line)
     try:
-        for rows in _chunks(contact_import):
+        while chunk := list(islice(rows, CHUNK_ROWS)):
             if should_stop():
+                # Or its worker is ending: then the job goes back into the queue.
+                this_import.update(outcome=State.CANCELLED)
                 return False
-            _import_chunk(contact_import, rows)
+            _import_chunk(contact_import, chunk, text)
             # DEBUG keeps every query, which would grow with the file.
             reset_queries()
-        _finish(contact_import)
-    except ImportMoved:
+        _finish_import(contact_import)
+    except (TakenOver, ImportPiece.DoesNotExist):
         return True
     except Exception as error:
-        ContactImport.objects.filter(pk=import_id).update(
-            reason=f"{type(error).__name__} after line {contact_import.line}"
+        this_import.update(
+            outcome=State.FAILED,
+            reason=f"{type(error).__name__} after line {contact_import.line}",
         )
         raise
     return True
 
 
 def send_summary(*, import_id: int) -> None:
-    """Mail the owner what became of an import: once, or twice if a worker dies."""
+    """Mail the result of an import to its owner: once, or twice if a worker dies."""
     contact_import = ContactImport.objects.select_related("owner").get(pk=import_id)
     if contact_import.summary_sent_at or not contact_import.owner.email:
         return
+    imported, rejected = contact_import.imported, contact_import.rejected
     send_mail(
         subject=f"Contacts imported: {contact_import.filename}",
         message=(
-            f"{contact_import.imported} rows were imported,"
-            f" and {contact_import.rejected} rejected.\n"
+            f"{imported} row{pluralize(imported, ' was,s were')} imported,"
+            f" and {rejected} {pluralize(rejected, 'was,were')} rejected.\n"
         ),
         from_email=None,
         recipient_list=[contact_import.owner.email],
@@ -198,24 +205,23 @@ def send_summary(*, import_id: int) -> None:
 
 
 def remove_old_imports() -> None:
-    """Remove imports that are over, and before that the text of those that stopped."""
+    """Remove imports that ended long ago, and earlier the text of those that stopped.
+
+    Jobs may be pruned soon, so how they ended is noted first.
+    """
+    ended = ContactImport.objects.exclude(job__status__in=["todo", "doing"])
+    _note_outcomes(ended.filter(finished_at=None))
     now = timezone.now()
-    over = ContactImport.objects.exclude(job__status__in=["todo", "doing"])
-    over = over.annotate(last=Coalesce("finished_at", "started_at", "created_at"))
-    over.filter(last__lt=now - IMPORT_AGE).delete()
-    stopped = over.filter(last__lt=now - TEXT_AGE, digest__isnull=False)
-    with transaction.atomic():
-        # Locked, so that none of them goes on at the same time.
-        ids = list(stopped.select_for_update(of=("self",)).values_list("pk", flat=True))
-        ContactImport.objects.filter(pk__in=ids).update(digest=None)
-        ImportPiece.objects.filter(contact_import__in=ids).delete()
+    ended = ended.annotate(last=Coalesce("finished_at", "started_at", "created_at"))
+    ended.filter(last__lt=now - IMPORT_AGE).delete()
+    _remove_texts(ended.filter(last__lt=now - TEXT_AGE, digest__isnull=False))
 
 
 def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
     """Return a page of contacts in the order of their addresses, and one more if any.
 
-    As fast with a million contacts as with ten: a page begins after an address instead
-    of having a number, and a search takes no more than the first of each index.
+    It is as fast with a million contacts as with ten: a page begins after an address
+    instead of having a number, and a search reads only the first of each index.
 
     Args:
         search: How the address, the name or the company begins, in any case. It finds
@@ -226,124 +232,99 @@ def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
         contacts = Contact.objects.filter(email__gt=after).order_by("email")
         return list(contacts[: PAGE_ROWS + 1])
     start = Upper(Value(search))
+    end = Concat(start, HIGHEST_CHARACTER)
     found: dict[str, Contact] = {}
     for field in SEARCHED:
-        # In the index's order: in another one, PostgreSQL may read all contacts.
+        # In the order of the index: for another, PostgreSQL may read all contacts.
         contacts = Contact.objects.alias(key=search_key(field)).order_by("key")
-        contacts = contacts.filter(key__gte=start, key__lt=Concat(start, LAST))
+        contacts = contacts.filter(key__gte=start, key__lt=end)
         found |= {contact.email: contact for contact in contacts[:SEARCH_ROWS]}
     emails = sorted(email for email in found if email > after)
     return [found[email] for email in emails[: PAGE_ROWS + 1]]
 
 
 def rejected_csv(*, import_id: int) -> Iterator[str]:
-    """Yield the lines of a CSV file of an import's rejected rows, to be mended."""
+    """Yield the lines of a CSV file of an import's rejected rows, to be corrected."""
     columns = ContactImport.objects.get(pk=import_id).columns
     yield from contacts_csv.write_rows([("line", "reason", *columns)])
     yield from contacts_csv.write_rows(_rejected_rows(import_id))
 
 
-def jobs_of_import(*, import_id: int) -> Sequence[ProcrastinateJob]:
-    """Return an import's jobs with their events: the developers' panel shows them.
-
-    It reads the whole queue, so it is for development.
-    """
-    events = ProcrastinateEvent.objects.order_by("at", "pk")
-    jobs = ProcrastinateJob.objects.filter(
-        task_name__in=[tasks.import_contacts.name, tasks.send_summary.name],
-        args={"import_id": import_id},
-    )
-    lives = Prefetch("procrastinateevent_set", events, to_attr="life")
-    return list(jobs.order_by("pk").prefetch_related(lives))
-
-
-def _defer(contact_import: ContactImport, schedule_at: datetime | None) -> None:
+def _defer_import(contact_import: ContactImport, schedule_at: datetime | None) -> None:
     # In the transaction of the rest: no worker sees the job before the file.
     job = tasks.import_contacts.configure(schedule_at=schedule_at)
     contact_import.job_id = job.defer(import_id=contact_import.pk)
     contact_import.save(update_fields=["job"])
 
 
-def _rejected_rows(import_id: int) -> Iterator[Sequence[object]]:
-    # In pages: a pooler in front of the database passes no server-side cursor.
-    line = 0
-    rows = RejectedRow.objects.filter(contact_import=import_id).order_by("line")
-    while page := list(rows.filter(line__gt=line)[:CHUNK_ROWS]):
-        for row in page:
-            yield row.line, row.reason, *row.values
-        line = page[-1].line
-
-
-def _chunks(contact_import: ContactImport) -> Iterator[Sequence[Row]]:
-    lines = Lines(
-        _texts(contact_import), line=contact_import.line, cursor=contact_import.cursor
-    )
-    rows = contacts_csv.read_rows(lines, contact_import.columns)
-    while chunk := list(islice(rows, CHUNK_ROWS)):
-        yield chunk
-
-
-def _texts(contact_import: ContactImport) -> Iterator[str]:
-    """Yield the text from the cursor on, with one piece in memory at a time.
-
-    Raises:
-        ImportMoved: The import is finished, and so its text is gone.
-    """
-    first, offset = divmod(contact_import.cursor, PIECE_LENGTH)
-    for number in range(first, -(-contact_import.length // PIECE_LENGTH)):
-        piece = contact_import.pieces.filter(number=number).first()
-        if not piece:
-            raise ImportMoved
-        yield bytes(piece.content).decode()[offset:]
-        offset = 0
-
-
 @transaction.atomic
-def _import_chunk(contact_import: ContactImport, rows: Sequence[Row]) -> None:
-    good = [row.contact for row in rows if row.contact]
-    bad = [row for row in rows if not row.contact]
-    line, cursor = rows[-1].end
-    _move(
+def _import_chunk(
+    contact_import: ContactImport, rows: Sequence[Row], text: StoredText
+) -> None:
+    """Import rows; the text has been read up to the last of them."""
+    contacts: list[Contact] = []
+    rejected: list[RejectedRow] = []
+    for row in rows:
+        contact = Contact(**row.fields)
+        # One form, because it is the key.
+        contact.email = contact.email.lower()
+        if problem := row.problem or _find_problem(contact):
+            rejected.append(_reject(contact_import, row, problem))
+        else:
+            contacts.append(contact)
+    _advance(
         contact_import,
-        line=line,
-        cursor=cursor,
-        imported=F("imported") + len(good),
-        rejected=F("rejected") + len(bad),
+        line=text.line,
+        cursor=text.cursor,
+        imported=F("imported") + len(contacts),
+        rejected=F("rejected") + len(rejected),
     )
-    _upsert_contacts(good, fields=[name for name in contact_import.columns if name])
-    RejectedRow.objects.bulk_create(
-        RejectedRow(
-            contact_import=contact_import,
-            line=row.line,
-            reason=row.problem,
-            # PostgreSQL's texts hold no NUL characters.
-            values=[
-                value.replace("\0", "\N{REPLACEMENT CHARACTER}") for value in row.values
-            ],
-        )
-        for row in bad
-    )
-    contact_import.line, contact_import.cursor = line, cursor
+    _upsert_contacts(contacts, fields=[name for name in contact_import.columns if name])
+    RejectedRow.objects.bulk_create(rejected)
+    contact_import.line, contact_import.cursor = text.line, text.cursor
 
 
 @transaction.atomic
-def _finish(contact_import: ContactImport) -> None:
-    _move(contact_import, finished_at=timezone.now(), digest=None)
+def _finish_import(contact_import: ContactImport) -> None:
+    _advance(contact_import, finished_at=timezone.now(), digest=None)
     contact_import.pieces.all().delete()
     tasks.send_summary.defer(import_id=contact_import.pk)
 
 
-def _move(contact_import: ContactImport, **changes: object) -> None:
-    """Change an import, and hold it, if no other worker did since it was read.
+def _advance(contact_import: ContactImport, **changes: object) -> None:
+    """Change and lock an import, if no other worker has changed it since it was read.
 
     Raises:
-        ImportMoved: Another worker did.
+        TakenOver: Another worker has.
     """
-    unmoved = ContactImport.objects.filter(
+    unchanged = ContactImport.objects.filter(
         pk=contact_import.pk, cursor=contact_import.cursor, finished_at=None
     )
-    if not unmoved.update(**changes):
-        raise ImportMoved
+    if not unchanged.update(**changes):
+        raise TakenOver
+
+
+def _find_problem(contact: Contact) -> str:
+    try:
+        contact.clean_fields()
+    except ValidationError as error:
+        fields = error.message_dict.items()
+        return "; ".join(f"{name}: {' '.join(messages)}" for name, messages in fields)
+    return ""
+
+
+def _reject(contact_import: ContactImport, row: Row, problem: str) -> RejectedRow:
+    if row.last_line > row.line:
+        problem += f" (the row continues to line {row.last_line})"
+    return RejectedRow(
+        contact_import=contact_import,
+        line=row.line,
+        reason=problem,
+        # PostgreSQL's texts hold no NUL characters.
+        values=[
+            value.replace("\0", "\N{REPLACEMENT CHARACTER}") for value in row.values
+        ],
+    )
 
 
 def _upsert_contacts(contacts: Iterable[Contact], *, fields: Sequence[str]) -> None:
@@ -357,3 +338,30 @@ def _upsert_contacts(contacts: Iterable[Contact], *, fields: Sequence[str]) -> N
         # What the file does not name stays as it is.
         update_fields=fields,
     )
+
+
+def _note_outcomes(stopped: QuerySet[ContactImport]) -> None:
+    """Note how jobs ended that the admin cancelled, or whose worker was killed."""
+    for contact_import in stopped.select_related("job"):
+        ContactImport.objects.filter(pk=contact_import.pk).update(
+            outcome=contact_import.state
+        )
+
+
+@transaction.atomic
+def _remove_texts(stopped: QuerySet[ContactImport]) -> None:
+    # Locked, so that none of them is resumed at the same time.
+    locked = stopped.select_for_update(of=("self",))
+    ids = list(locked.values_list("pk", flat=True))
+    ContactImport.objects.filter(pk__in=ids).update(digest=None)
+    ImportPiece.objects.filter(contact_import__in=ids).delete()
+
+
+def _rejected_rows(import_id: int) -> Iterator[Sequence[object]]:
+    # In pages, because a pooler in front of the database may allow no cursors.
+    line = 0
+    rows = RejectedRow.objects.filter(contact_import=import_id).order_by("line")
+    while page := list(rows.filter(line__gt=line)[:CHUNK_ROWS]):
+        for row in page:
+            yield row.line, row.reason, *row.values
+        line = page[-1].line

@@ -8,7 +8,7 @@ from jobs.bridge import job
 
 @job()
 def import_contacts(*, import_id: int) -> None:
-    """Import the rows of a `ContactImport`, from where it stopped."""
+    """Import the rows of a `ContactImport` that are left."""
 
 
 @job()

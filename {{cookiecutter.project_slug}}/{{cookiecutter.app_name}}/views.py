@@ -1,6 +1,5 @@
 from typing import Any
 
-from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
@@ -57,13 +56,13 @@ def index(request: UserRequest) -> HttpResponse:
 
 @require_GET
 def imports(request: UserRequest) -> HttpResponse:
-    """Show the part of the page that changes while imports run."""
+    """Show the part of the page that changes during an import."""
     return render(request, "contacts/imports.html", _imports(request.user))
 
 
 @require_POST
 def sample(request: UserRequest) -> HttpResponse:
-    """Import contacts that are made on the spot."""
+    """Import made-up contacts."""
     _require(request.user, "add", "change")
     try:
         services.start_sample_import(owner=request.user)
@@ -74,7 +73,7 @@ def sample(request: UserRequest) -> HttpResponse:
 
 @require_POST
 def cancel(request: UserRequest, pk: int) -> HttpResponse:
-    """Stop an import of the user's."""
+    """Cancel an import of the user's."""
     get_object_or_404(ContactImport, pk=pk, owner=request.user)
     services.cancel_import(import_id=pk)
     return redirect("contacts:index")
@@ -82,7 +81,7 @@ def cancel(request: UserRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def retry(request: UserRequest, pk: int) -> HttpResponse:
-    """Go on with an import of the user's that stopped."""
+    """Resume an import of the user's that stopped."""
     _require(request.user, "add", "change")
     get_object_or_404(ContactImport, pk=pk, owner=request.user)
     if not services.retry_import(import_id=pk):
@@ -103,7 +102,7 @@ def rejected(request: UserRequest, pk: int) -> StreamingHttpResponse:
 
 @require_GET
 def contacts(request: UserRequest) -> HttpResponse:
-    """List the contacts, page by page, all of them or those that are searched for."""
+    """List the contacts, or those that are searched for, page by page."""
     if not (_may(request.user, "view") or _may(request.user, "change")):
         raise PermissionDenied
     form = SearchForm(request.GET)
@@ -134,18 +133,10 @@ def _imports(user: User) -> dict[str, Any]:
     own = ContactImport.objects.filter(owner=user).select_related("job")
     shown = list(own.order_by("-created_at")[:SHOWN])
     active = [one for one in shown if one.is_active]
-    waits = all(one.state in (State.SCHEDULED, State.RETRYING) for one in active)
-    context: dict[str, Any] = {
+    not_due = all(one.state in (State.SCHEDULED, State.RETRYING) for one in active)
+    return {
         "imports": shown,
         "active": bool(active),
-        "pause": "3s" if active and waits else "500ms",
-        "alone": bool(active) and not stats.workers_alive(),
+        "polling_interval": "3s" if not_due else "500ms",
+        "no_worker": bool(active) and not stats.workers_alive(),
     }
-    if settings.DEBUG:
-        newest = max(shown, key=lambda one: one.job_id or 0, default=None)
-        jobs = services.jobs_of_import(import_id=newest.pk) if newest else []
-        context |= {"jobs": jobs, "app": Contact._meta.app_label}
-        # The summary comes after the import.
-        if any(job.status in ("todo", "doing") for job in jobs):
-            context["active"] = True
-    return context

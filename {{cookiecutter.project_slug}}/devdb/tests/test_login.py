@@ -45,4 +45,4 @@ def test_the_developers_button_does_nothing_where_it_is_not(
 ) -> None:
     model: Any = get_user_model()
     model.objects.create_superuser(DEVELOPER)
-    assert client.post("/developer/").status_code == HTTPStatus.NOT_FOUND
+    assert client.post("/accounts/login/developer/").status_code == HTTPStatus.NOT_FOUND

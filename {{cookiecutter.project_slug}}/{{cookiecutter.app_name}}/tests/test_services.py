@@ -9,11 +9,13 @@ import pytest
 from django.core import mail
 from django.db import OperationalError, connections
 from django.utils import timezone
-from procrastinate.contrib.django.models import ProcrastinateJob
+from pytest_django import Settings
 
+from jobs import upkeep
+from jobs.models import QueuedJob
 from users.models import User
 
-from .. import contacts_csv, services
+from .. import services, stored_text
 from ..contacts_csv import BadFile
 from ..models import (
     Contact,
@@ -49,7 +51,19 @@ def run(contact_import: ContactImport, chunks: int = -1) -> bool:
 
 def end_job(contact_import: ContactImport, status: str) -> None:
     """Do as a worker does when a job ends."""
-    ProcrastinateJob.objects.filter(pk=contact_import.job_id).update(status=status)
+    QueuedJob.objects.filter(pk=contact_import.job_id).update(status=status)
+
+
+def prune_jobs(settings: Settings) -> None:
+    """Do as the queue does a week later."""
+    settings.JOBS_KEPT = timedelta(0)
+    upkeep.prune()
+    assert not QueuedJob.objects.exists()
+
+
+def fail(*args: object, **kwargs: object) -> None:
+    """Be a database that is away."""
+    raise OperationalError
 
 
 def state(contact_import: ContactImport) -> State:
@@ -63,7 +77,7 @@ def contacts() -> list[tuple[str, str]]:
 
 def test_starting_stores_the_file_and_defers_the_job(start: Start) -> None:
     contact_import = start("email,name", "a@b.org,Ann")
-    job = ProcrastinateJob.objects.get(task_name__endswith=".import_contacts")
+    job = QueuedJob.objects.get(task_name__endswith=".import_contacts")
     assert job.args == {"import_id": contact_import.pk}
     assert contact_import.job_id == job.pk
     assert contact_import.state == "waiting"
@@ -72,20 +86,13 @@ def test_starting_stores_the_file_and_defers_the_job(start: Start) -> None:
     )
 
 
-def test_a_bad_file_leaves_nothing_behind(user: User) -> None:
+def test_of_a_bad_file_nothing_is_stored(user: User) -> None:
     file = BytesIO(b"email\n" + b"a@b.org\n" * 100_000 + b"\xff")
     with pytest.raises(BadFile):
         services.start_import(owner=user, filename="a", file=file)
     assert not ContactImport.objects.exists()
     assert not ImportPiece.objects.exists()
-    assert not ProcrastinateJob.objects.exists()
-
-
-def test_pieces_hold_a_megabyte_at_most(start: Start) -> None:
-    contact_import = start("email,name", *["a@b.org," + "𝄞" * 190] * 2_000)
-    sizes = [len(piece.content) for piece in contact_import.pieces.all()]
-    assert len(sizes) > 1
-    assert max(sizes) <= 1_000_000
+    assert not QueuedJob.objects.exists()
 
 
 def test_an_import_updates_what_the_file_names(start: Start) -> None:
@@ -115,7 +122,25 @@ def test_bad_rows_are_counted_with_line_and_reason(start: Start) -> None:
     assert (row.line, row.reason) == (2, "email: Enter a valid email address.")
 
 
-def test_a_stopped_import_goes_on_where_it_was(
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (",Ann", "email: This field cannot be blank."),
+        (f"a@b.org,{'x' * 201}", "name: Ensure this value has at most 200"),
+        ("a@b.org,a,b", "3 values for 2 columns"),
+        ('bad,"A\nB"', "email: Enter a valid email address. (the row continues to"),
+    ],
+)
+def test_a_rejected_row_says_why_and_where(
+    start: Start, text: str, reason: str
+) -> None:
+    contact_import = start("email,name", text, "c@d.org,C")
+    run(contact_import)
+    assert contact_import.rejected_rows.get().reason.startswith(reason)
+    assert contacts() == [("c@d.org", "C")]
+
+
+def test_a_stopped_import_is_resumed_where_it_was(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "CHUNK_ROWS", 2)
@@ -129,11 +154,10 @@ def test_a_stopped_import_goes_on_where_it_was(
     assert (contact_import.imported, contact_import.rejected) == (5, 1)
 
 
-def test_a_file_of_many_pieces_goes_on_in_any_of_them(
+def test_a_file_of_many_pieces_is_resumed_in_any_of_them(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (services, contacts_csv):
-        monkeypatch.setattr(module, "PIECE_LENGTH", 13)
+    monkeypatch.setattr(stored_text, "PIECE_LENGTH", 13)
     monkeypatch.setattr(services, "CHUNK_ROWS", 1)
     contact_import = start("email,name", *(f'{n}@b.org,"é\n{n}"' for n in range(9)))
     while not run(contact_import, chunks=1):
@@ -145,9 +169,6 @@ def test_a_file_of_many_pieces_goes_on_in_any_of_them(
 def test_a_failing_chunk_changes_nothing(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object, **kwargs: object) -> None:
-        raise OperationalError
-
     contact_import = start("email", "a@b.org", "bad")
     monkeypatch.setattr(RejectedRow.objects, "bulk_create", fail)
     with pytest.raises(OperationalError):
@@ -158,7 +179,7 @@ def test_a_failing_chunk_changes_nothing(
     assert contact_import.reason == "OperationalError after line 1"
 
 
-def test_of_two_workers_one_gives_way(
+def test_of_two_workers_one_stops(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "CHUNK_ROWS", 1)
@@ -195,7 +216,6 @@ def test_two_imports_at_once_do_not_lock_each_other_out(start: Start) -> None:
     with ThreadPoolExecutor() as pool:
         assert all(pool.map(work, imports))
     assert Contact.objects.count() == len(numbers)
-    ProcrastinateJob.objects.all()._raw_delete("default")
 
 
 def test_the_end_removes_the_file_and_defers_one_summary(start: Start) -> None:
@@ -204,7 +224,7 @@ def test_the_end_removes_the_file_and_defers_one_summary(start: Start) -> None:
     assert run(contact_import)
     assert contact_import.state == "done"
     assert not ImportPiece.objects.exists()
-    summary = ProcrastinateJob.objects.get(task_name__endswith=".send_summary")
+    summary = QueuedJob.objects.get(task_name__endswith=".send_summary")
     assert summary.args == {"import_id": contact_import.pk}
 
 
@@ -215,7 +235,14 @@ def test_the_summary_is_sent_to_the_owner_once(start: Start) -> None:
     services.send_summary(import_id=contact_import.pk)
     [message] = mail.outbox
     assert message.to == ["ann@example.com"]
-    assert message.body == "1 rows were imported, and 1 rejected.\n"
+    assert message.body == "1 row was imported, and 1 was rejected.\n"
+
+
+def test_the_summary_counts_in_good_english(start: Start) -> None:
+    contact_import = start("email", "a@b.org", "c@d.org")
+    run(contact_import)
+    services.send_summary(import_id=contact_import.pk)
+    assert mail.outbox[0].body == "2 rows were imported, and 0 were rejected.\n"
 
 
 def test_the_sample_is_imported_but_for_its_bad_rows(user: User) -> None:
@@ -225,13 +252,13 @@ def test_the_sample_is_imported_but_for_its_bad_rows(user: User) -> None:
     assert Contact.objects.count() == 9_980
 
 
-def test_a_file_that_waits_or_runs_is_recognised(start: Start, user: User) -> None:
+def test_the_file_of_an_active_import_is_rejected(start: Start, user: User) -> None:
     contact_import = start("email", "a@b.org")
     for status in ("todo", "doing"):
         end_job(contact_import, status)
         with pytest.raises(AlreadyImporting):
             start("email", "a@b.org")
-    assert ContactImport.objects.count() == ProcrastinateJob.objects.count() == 1
+    assert ContactImport.objects.count() == QueuedJob.objects.count() == 1
     run(contact_import)
     assert start("email", "a@b.org").pk != contact_import.pk
 
@@ -244,7 +271,7 @@ def test_other_owners_may_import_the_same_file(start: Start, csv_file: CsvFile) 
     assert ContactImport.objects.count() == 2
 
 
-def test_a_file_that_stopped_goes_on_when_it_comes_again(start: Start) -> None:
+def test_uploading_a_file_again_resumes_its_import(start: Start) -> None:
     contact_import = start("email", "a@b.org")
     end_job(contact_import, "failed")
     assert start("email", "a@b.org").pk == contact_import.pk
@@ -256,7 +283,7 @@ def test_a_scheduled_import_waits_for_its_time(user: User, csv_file: CsvFile) ->
     contact_import = services.start_import(
         owner=user, filename="a", file=csv_file("email"), schedule_at=due
     )
-    assert ProcrastinateJob.objects.get().scheduled_at == due
+    assert QueuedJob.objects.get().scheduled_at == due
     assert state(contact_import) == State.SCHEDULED
     services.cancel_import(import_id=contact_import.pk)
     assert not ContactImport.objects.select_related("job").get().due_at
@@ -287,7 +314,7 @@ def test_cancelling_changes_nothing_when_an_import_is_over(start: Start) -> None
     assert state(contact_import) == State.DONE
 
 
-def test_a_retry_goes_on_where_the_import_stopped(
+def test_a_retry_resumes_the_import_where_it_stopped(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "CHUNK_ROWS", 1)
@@ -307,7 +334,7 @@ def test_an_import_is_never_retried_twice_at_once(start: Start) -> None:
     end_job(contact_import, "failed")
     assert services.retry_import(import_id=contact_import.pk)
     assert not services.retry_import(import_id=contact_import.pk)
-    assert ProcrastinateJob.objects.count() == 2
+    assert QueuedJob.objects.count() == 2
 
 
 def test_an_import_that_is_done_is_never_retried(start: Start) -> None:
@@ -335,6 +362,44 @@ def test_all_rejected_rows_are_downloaded_in_order(
     run(contact_import)
     lines = list(services.rejected_csv(import_id=contact_import.pk))[1:]
     assert [line.split(",")[0] for line in lines] == ["2", "3", "4", "5", "6"]
+
+
+def test_an_import_knows_how_it_ended_when_its_job_is_gone(
+    start: Start, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, running, failing = (start("email", f"{n}@b.org") for n in range(3))
+    services.cancel_import(import_id=waiting.pk)
+    assert not run(running, chunks=0)
+    end_job(running, "aborted")
+    services.cancel_import(import_id=failing.pk)
+    services.retry_import(import_id=failing.pk)
+    monkeypatch.setattr(Contact.objects, "bulk_create", fail)
+    with pytest.raises(OperationalError):
+        run(failing)
+    failing.refresh_from_db()
+    end_job(failing, "failed")
+    prune_jobs(settings)
+    assert state(waiting) == State.CANCELLED
+    assert state(running) == State.CANCELLED
+    assert state(failing) == State.FAILED
+
+
+def test_the_nightly_clean_up_notes_how_jobs_ended_by_other_means(
+    start: Start, settings: Settings
+) -> None:
+    """The admin cancels them, or their worker is killed while it stops."""
+    cancelled, stopping, asked = (start("email", f"{n}@b.org") for n in range(3))
+    end_job(cancelled, "cancelled")
+    assert not run(stopping, chunks=0)
+    end_job(stopping, "failed")
+    end_job(asked, "doing")
+    services.cancel_import(import_id=asked.pk)
+    end_job(asked, "failed")
+    services.remove_old_imports()
+    prune_jobs(settings)
+    assert state(cancelled) == State.CANCELLED
+    assert state(stopping) == State.FAILED
+    assert state(asked) == State.CANCELLED
 
 
 @pytest.mark.parametrize(

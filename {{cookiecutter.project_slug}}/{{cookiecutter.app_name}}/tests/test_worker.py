@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 from django.db import connections, transaction
 from django.test import Client
 from django.urls import reverse
-from procrastinate.contrib.django.models import ProcrastinateJob
 
+from jobs.models import QueuedJob
 from jobs.testing import Wait, Worker
 from users.models import User
 
@@ -50,7 +50,7 @@ def test_the_worker_sees_a_job_after_the_commit(
             first = services.start_import(owner=user, filename="a", file=file)
             pool.submit(overtake).result()
         wait_until(lambda: is_done(first.pk))
-    assert ProcrastinateJob.objects.get(pk=first.job_id).attempts == 1
+    assert QueuedJob.objects.get(pk=first.job_id).attempts == 1
 
 
 def test_the_worker_never_sees_a_job_that_was_rolled_back(
@@ -62,7 +62,7 @@ def test_the_worker_never_sees_a_job_that_was_rolled_back(
             transaction.set_rollback(True)
         later = services.start_import(owner=user, filename="b", file=csv_file("email"))
         wait_until(lambda: is_done(later.pk))
-    names = ProcrastinateJob.objects.values_list("task_name", flat=True)
+    names = QueuedJob.objects.values_list("task_name", flat=True)
     assert sum(name.endswith(".import_contacts") for name in names) == 1
 
 
@@ -78,7 +78,7 @@ def test_a_stopped_worker_gives_its_job_back(
     with worker("--shutdown-graceful-timeout=0") as process:
         wait_until(stopping)
     assert process.returncode == 0
-    assert ProcrastinateJob.objects.get(pk=started.job_id).status == "todo"
+    assert QueuedJob.objects.get(pk=started.job_id).status == "todo"
     with worker():
         wait_until(lambda: is_done(started.pk))
     assert ContactImport.objects.get(pk=started.pk).imported == 20_000

@@ -1,0 +1,57 @@
+"""The developers' panel: the newest jobs, and which files they come from."""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Prefetch
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_safe
+from procrastinate.contrib.django.models import ProcrastinateEvent
+
+from jobs.bridge import declared
+from jobs.models import QueuedJob
+
+SHOWN = 3
+
+
+def developers_panel(
+    request: HttpRequest,
+) -> dict[str, Callable[[], SafeString]]:
+    """Give templates the variable ``developers_panel``, which is empty without DEBUG.
+
+    A context processor. Only pages that show the panel query the queue.
+    """
+    return {"developers_panel": render_panel} if settings.DEBUG else {}
+
+
+@require_safe
+def panel(request: HttpRequest) -> HttpResponse:
+    """Show the panel alone, for the page to replace its own."""
+    if not settings.DEBUG:
+        raise Http404
+    return HttpResponse(render_panel())
+
+
+def render_panel() -> SafeString:
+    """Return the HTML of the newest jobs, without the queue's upkeep."""
+    events = ProcrastinateEvent.objects.order_by("at", "pk")
+    newest = QueuedJob.objects.exclude(task_name__startswith="maintenance.")
+    newest = newest.order_by("-pk").prefetch_related(
+        Prefetch("procrastinateevent_set", events, to_attr="life")
+    )
+    jobs = list(newest[:SHOWN])[::-1]
+    context: dict[str, Any] = {
+        "jobs": jobs,
+        "app": _find_app(jobs[-1].task_name if jobs else ""),
+        "active": any(job.status in ("todo", "doing") for job in jobs),
+    }
+    return render_to_string("devdb/panel.html", context)
+
+
+def _find_app(task_name: str) -> str:
+    """Return the app that declares a job, or else the first one that declares any."""
+    job = declared.get(task_name) or next(iter(declared.values()), None)
+    return job.func.__module__.removesuffix(".tasks") if job else ""
