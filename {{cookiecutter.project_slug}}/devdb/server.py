@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -178,7 +178,7 @@ class Server:
         return next(filter(None, map(self._pid, files)), None)
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self) -> Generator[int]:
         """Hold the lock that every change needs."""
         try:
             system.own_folder(self.home, 0o710 if self.root else 0o700, self.group)

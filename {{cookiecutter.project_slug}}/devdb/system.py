@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def wait(condition: Callable[[], bool], seconds: float, message: str) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
+def locked(path: Path) -> Generator[int]:
     """Hold a lock, which the kernel releases when the last process that holds it ends.
 
     Yields:
@@ -62,7 +62,7 @@ def locked(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def locked_folder(folder: Path) -> Iterator[int]:
+def locked_folder(folder: Path) -> Generator[int]:
     """Lock a folder, so that systemd-tmpfiles does not delete its old files.
 
     Yields:

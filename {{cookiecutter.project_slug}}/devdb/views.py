@@ -19,9 +19,9 @@ LOOPBACK = ("127.0.0.1", "::1")
 
 def developer() -> dict[str, str]:
     """Return the developer's value of the field that people log in with."""
-    users = get_user_model()
-    by_email = users.get_email_field_name() == users.USERNAME_FIELD
-    return {users.USERNAME_FIELD: EMAIL if by_email else USERNAME}
+    model: Any = get_user_model()
+    by_email = model.get_email_field_name() == model.USERNAME_FIELD
+    return {model.USERNAME_FIELD: EMAIL if by_email else USERNAME}
 
 
 def may_log_in_as_developer(request: HttpRequest) -> bool:

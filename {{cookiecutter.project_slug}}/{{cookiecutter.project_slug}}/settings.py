@@ -254,7 +254,7 @@ if not DEBUG:
 
 # E-mail
 
-mailer = parse_email_url(EMAIL_URL)
+mailer = parse_email_url(str(EMAIL_URL))
 if django.VERSION >= (6, 1):
     MAILERS = {"default": mailer}
 else:

@@ -4,8 +4,9 @@ import os
 import shutil
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -52,15 +53,12 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
 
     def handle(self, *args: str, action: str, **options: Any) -> None:
         """Run one action; every failure is one sentence."""
-        self.embedded: bool = settings.DEVDB
         if args and action != "psql":
             raise CommandError(f"{action} takes no further arguments.")
-        if action != "up" and not self.embedded:
+        if action != "up" and not settings.DEVDB:
             raise CommandError(
                 f"DATABASE_URL is set: {action} is for the embedded database only."
             )
-        if self.embedded:
-            self.server = Server(settings.BASE_DIR)
         try:
             getattr(self, action)(*args, **options)
         except DevDBError as error:
@@ -70,9 +68,14 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
         except KeyboardInterrupt:
             sys.exit(130)
 
+    @cached_property
+    def server(self) -> Server:
+        """The embedded server."""
+        return Server(settings.BASE_DIR)
+
     def up(self, *, verbosity: int, **options: Any) -> None:
         """Start the server, apply migrations, see to a first user."""
-        if self.embedded:
+        if settings.DEVDB:
             self.server.start()
         self.connect()
         if migrations_pending():
@@ -80,7 +83,7 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
                 if migrations_pending():
                     call_command("migrate", interactive=False, verbosity=verbosity)
         users = get_user_model()._default_manager
-        if self.embedded:
+        if settings.DEVDB:
             users.get_or_create(
                 **developer(),  # pyright: ignore[reportArgumentType, reportCallIssue]
                 defaults={
@@ -137,7 +140,7 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
             connection.ensure_connection()
         except OperationalError as error:
             reason = str(error).strip().splitlines()[0]
-            remedy = "run `devdb reset`" if self.embedded else "check DATABASE_URL"
+            remedy = "run `devdb reset`" if settings.DEVDB else "check DATABASE_URL"
             raise CommandError(f"No connection ({reason}): {remedy}.") from error
 
 
@@ -148,7 +151,7 @@ def migrations_pending() -> bool:
 
 
 @contextmanager
-def migration_lock() -> Iterator[None]:
+def migration_lock() -> Generator[None]:
     """Let one process migrate at a time; the lock ends with the connection."""
     with connection.cursor() as cursor:
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -81,7 +81,7 @@ def code_changes(stop: threading.Event, give_up: Callable[[], bool]) -> bool:
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(*arguments: str) -> Generator[subprocess.Popen[bytes]]:
     """Start the worker; at the end, stop it with one signal, or kill it.
 
     It runs in a session of its own. In ours, it would also get the signals that a
