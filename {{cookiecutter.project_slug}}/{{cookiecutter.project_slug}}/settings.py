@@ -291,7 +291,9 @@ LOGGING = {
     },
     "filters": {
         "job": {"()": "jobs.logs.JobFilter"},
-        "request_id": {"()": "{{ cookiecutter.project_slug }}.request_ids.RequestIDFilter"},
+        "request_id": {
+            "()": "{{ cookiecutter.project_slug }}.request_ids.RequestIDFilter",
+        },
     },
     "handlers": {
         "console": {

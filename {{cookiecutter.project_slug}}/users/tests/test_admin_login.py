@@ -3,6 +3,8 @@
 from http import HTTPStatus
 
 import pytest
+from django.conf import settings
+from django.shortcuts import resolve_url
 from django.test import Client
 from django.urls import reverse
 
@@ -10,6 +12,7 @@ from ..models import User
 
 LOGIN = reverse("login")
 INDEX = reverse("admin:index")
+HOME = resolve_url(settings.LOGIN_REDIRECT_URL)
 PAGE = reverse("admin:users_user_changelist")
 
 
@@ -46,4 +49,4 @@ def test_nobody_is_led_to_another_site(client: Client, admin_user: User) -> None
     url = reverse("admin:login") + "?next=https://example.com/"
     login_url = client.get(url).headers["Location"]
     form = {"username": "admin", "password": "password"}
-    assert client.post(login_url, form).headers["Location"] == "/"
+    assert client.post(login_url, form).headers["Location"] == HOME
