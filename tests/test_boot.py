@@ -1,5 +1,6 @@
 """The rendered project started as its users start it, until a real job has done real work."""
 
+import json
 import os
 import re
 import shutil
@@ -47,6 +48,7 @@ def test_an_upload_becomes_contacts_and_survives_ctrl_c(
     # As on the first day, when there is no database.
     stop(site)
     running, browser = come_up(site, start, browse)
+    assert "Log in as developer" in browse(site.port).get("/admin/")
     database = database_of(site)
     file = make_contacts_file(10_000)
 
@@ -128,9 +130,45 @@ def test_the_worker_starts_again_when_it_must(site: Project, start: Start, brows
     assert not site.processes()
 
 
+@pytest.mark.parametrize(
+    ("options", "variables", "port"),
+    [
+        ((), {}, 8000),
+        ((), {"PORT": "8010"}, 8010),
+        (("-p", "8011"), {}, 8011),
+        (("-p", "8011"), {"PORT": "8010"}, 8011),
+    ],
+)
+def test_the_port_is_the_one_that_honcho_is_given(
+    stack: Stack,
+    project: Project,
+    tmp_path: Path,
+    options: tuple[str, ...],
+    variables: dict[str, str],
+    port: int,
+) -> None:
+    for name in (".env", "Procfile.dev"):
+        shutil.copy(project.path / name, tmp_path)
+    # Shows its arguments instead of serving on a port that may be in use.
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text('#!/bin/sh\necho "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run(
+        [stack.venv / "bin" / "honcho", "start", *options, "web"],
+        check=True,
+        cwd=tmp_path,
+        env=project.env | variables | {"PATH": f"{python.parent}:{project.env['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert f"| manage.py runserver {port}\n" in done.stdout
+
+
 def test_a_port_that_is_taken_is_one_sentence(site: Project, start: Start) -> None:
-    with socket.create_server(("127.0.0.1", site.port)):
-        running = start(site, *DEVELOPMENT)
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        running = start(site, "honcho", "start", "-p", str(port), "web", "worker")
         assert running.process.wait(60) != 0
     assert "Error: That port is already in use." in running.output
     assert "Traceback" not in running.output
@@ -171,9 +209,8 @@ def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Pat
     readme = (clone.path / "README.md").read_text()
     (test,) = re.findall(r"## Test\n\n((?:    .+\n)+)", readme)
 
-    refused = clone.run("manage.py", "check", check=False)
-    assert "'DATABASE_URL': ['Environment variable not set.']" in refused.stdout
     (copy,) = re.findall(r"`(cp .+?)`", readme)
+    assert f"`{copy}`" in clone.run("manage.py", "check", check=False).stdout
     try:
         for line in (copy, *test.splitlines()):
             subprocess.run(line, shell=True, cwd=clone.path, env=clone.env, check=True)
@@ -192,6 +229,7 @@ def test_a_postgresql_of_ones_own_does_as_well(
 
     running = start(site, *DEVELOPMENT, **own)
     running.wait_for("Starting worker on all queues", 60)
+    assert "No staff user can log in yet: run `uv run manage.py createsuperuser`." in running.output
     create = ("manage.py", "createsuperuser", "--no-input", "--username=ann", "--email=a@b.org")
     site.run(*create, **own, DJANGO_SUPERUSER_PASSWORD="correct horse")
     browser = browse(site.port)
@@ -293,6 +331,43 @@ def test_production_does_not_start_without(site: Project, start: Start, missing:
     assert sentence in running.output
     assert "Traceback" not in running.output
     assert not site.processes()
+
+
+def test_a_clone_without_env_starts_nothing_and_says_what_to_do(
+    borrowed: Project, start: Start
+) -> None:
+    (borrowed.path / ".env").unlink()
+    running = start(borrowed, *DEVELOPMENT)
+    assert running.process.wait(30) != 0
+    assert "Traceback" not in running.output
+    assert not borrowed.processes()
+    (copy,) = set(re.findall("There is no .env: .*`(.+?)`", running.output))
+
+    # Somebody has set up production, and forgot something.
+    done = borrowed.run("manage.py", "check", check=False, ALLOWED_HOSTS="www.example.com")
+    assert "'SECRET_KEY': ['Environment variable not set.']" in done.stdout
+    assert copy not in done.stdout
+
+    subprocess.run(copy, shell=True, cwd=borrowed.path, check=True)
+    borrowed.run("manage.py", "check")
+
+
+# As the documentation prints it.
+COLLECTSTATIC = "DEBUG=off python manage.py collectstatic --no-input"
+
+
+@pytest.mark.parametrize("place", ["image", "checkout"])
+def test_static_files_are_collected_without_secrets(
+    stack: Stack, borrowed: Project, place: str
+) -> None:
+    assert any(COLLECTSTATIC in path.read_text() for path in borrowed.path.rglob("*.md"))
+    if place == "image":
+        (borrowed.path / ".env").unlink()
+    path = f"{stack.venv}/bin:{os.environ['PATH']}"
+    subprocess.run(COLLECTSTATIC, shell=True, check=True, cwd=borrowed.path, env={"PATH": path})
+    files = borrowed.path / "staticfiles"
+    manifest = json.loads((files / "staticfiles.json").read_text())
+    assert (files / manifest["paths"]["site.css"]).exists()
 
 
 @pytest.mark.parametrize(

@@ -911,6 +911,19 @@ from django.core.management import execute_from_command_line
 execute_from_command_line(["manage.py", *sys.argv[1:]])
 """
 
+EMAIL_USER = """
+from django.contrib.auth.models import AbstractUser
+from django.db import models
+
+class User(AbstractUser):
+    username = None
+    email = models.EmailField(unique=True)
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS = []
+"""
+
+NO_STAFF = "No staff user can log in yet: run `uv run manage.py createsuperuser`.\n"
+
 # Stands for Procrastinate's worker, and notes what happens to it.
 WORKER = """
 import os, signal, subprocess, sys, time
@@ -1025,11 +1038,34 @@ def test_up_waits_for_a_process_that_migrates_until_it_is_gone(site: Site) -> No
         assert site.call("devdb", "up") == ""
 
 
-def test_up_only_migrates_a_database_of_ones_own(site: Site) -> None:
+def test_up_migrates_a_database_of_ones_own_and_asks_for_a_first_user(site: Site) -> None:
     site.project.call("start")
     env = {"DATABASE_HOST": str(site.project.sockets)}
-    assert "Applying" in site.call("devdb", "up", **env)
+    said = site.call("devdb", "up", **env)
+    assert "Applying" in said
     assert site.project.sql("SELECT count(*) FROM auth_user") == "0"
+    assert said.endswith(NO_STAFF)
+
+    create = ("createsuperuser", "--no-input", "--username=ann", "--email=a@b.org", "--skip-checks")
+    site.call(*create, DJANGO_SUPERUSER_PASSWORD="correct horse", **env)
+    assert site.call("devdb", "up", **env) == ""
+    for column, value in {"is_staff": "false", "is_active": "false", "password": "'!'"}.items():
+        (before,) = site.project.sql(f"SELECT {column} FROM auth_user").splitlines()
+        site.project.sql(f"UPDATE auth_user SET {column} = {value}")
+        assert site.call("devdb", "up", **env) == NO_STAFF
+        site.project.sql(f"UPDATE auth_user SET {column} = '{before}'")
+
+
+def test_users_may_log_in_by_email(site: Site) -> None:
+    demo = site.project.path / "demo"
+    (demo / "models.py").write_text(EMAIL_USER)
+    with (demo / "settings.py").open("a") as settings:
+        settings.write('INSTALLED_APPS += ["demo"]\nAUTH_USER_MODEL = "demo.User"\n')
+    site.call("makemigrations", "demo", "--skip-checks")
+    for _ in range(2):
+        site.call("devdb", "up")
+        users = "SELECT email, is_superuser FROM demo_user"
+        assert site.project.sql(users) == "dev@example.com|t"
 
 
 @pytest.mark.parametrize("pool", [{}, {"POOL": "1"}], ids=["plain", "pool"])

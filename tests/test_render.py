@@ -62,12 +62,14 @@ REFUSED = [
 ]
 
 
-def cli(folder: Path, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def cli(
+    folder: Path, *arguments: str, stdin: str = "", **env: str
+) -> subprocess.CompletedProcess[str]:
     """Run cookiecutter as its users do."""
     return subprocess.run(
         [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "-o", str(folder), *arguments],
         check=False,
-        env=clean_environment(),
+        env=clean_environment() | env,
         input=stdin,
         capture_output=True,
         text=True,
@@ -155,7 +157,7 @@ def test_the_questions_are_human_and_the_answers_start_a_project(tmp_path: Path)
     for question in ("name, as people read it", "folder and Python package", "first Django app"):
         assert question in done.stdout
     assert f"cd {tmp_path}/grosse_sohne\n    uv run honcho start web worker\n" in done.stdout
-    assert "http://127.0.0.1:8000" in done.stdout
+    assert "http://127.0.0.1:8000\n" in done.stdout
     assert sorted(files(tmp_path / "grosse_sohne")) == named("grosse_sohne", "shop")
 
 
@@ -169,6 +171,13 @@ def test_the_line_to_type_next_is_short_where_the_project_is_below(tmp_path: Pat
         text=True,
     )
     assert "    cd my_project\n" in done.stdout
+
+
+@pytest.mark.parametrize(("given", "port"), [("8010", "8010"), ("5000", "8000")])
+def test_the_address_that_is_printed_has_the_port_that_will_be_used(
+    tmp_path: Path, given: str, port: str
+) -> None:
+    assert f"http://127.0.0.1:{port}\n" in cli(tmp_path, "--no-input", PORT=given).stdout
 
 
 def refused(name: str) -> bool:

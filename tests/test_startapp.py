@@ -141,7 +141,7 @@ def test_the_same_name_twice_changes_nothing(fresh: Project) -> None:
     before = tree(fresh)
     done = fresh.run("manage.py", "startapp", "shop", check=False)
     assert done.returncode != 0
-    assert done.stdout == "CommandError: 'shop' is there already: choose another name.\n"
+    assert done.stdout == "CommandError: 'shop' already exists: choose another name.\n"
     assert changed(before, tree(fresh)) == set()
 
 

@@ -3,12 +3,12 @@
 https://gunicorn.org/reference/settings/
 """
 
-# Loads the settings once, so that a missing variable is one sentence and one exit.
+# Loads the settings once: a missing variable is reported once, and gunicorn ends.
 preload_app = True
-# Requests wait for the database most of the time; a thread is cheaper than a process.
+# Requests mostly wait for the database, and threads are cheaper than processes.
 threads = 4
 # Below the 30 seconds that most platforms give a process to end.
 graceful_timeout = 20
 accesslog = "-"
-# It would want a writable home directory.
+# The control socket would need a writable home directory.
 control_socket_disable = True

@@ -1,1 +1,1 @@
-"""The embedded PostgreSQL of development: one folder, easy to delete."""
+"""For development only: its database, login button, worker and startapp."""

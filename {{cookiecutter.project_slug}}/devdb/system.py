@@ -1,4 +1,4 @@
-"""What the development server asks of the system: folders, locks, processes."""
+"""Folders, locks and processes: what the server needs of the operating system."""
 
 import os
 import shutil
@@ -7,21 +7,21 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
 def say(message: str) -> None:
-    """Tell the user what is going on, without getting into a command's output."""
+    """Print a message to standard error, which keeps it out of a command's output."""
     print(message, file=sys.stderr, flush=True)
 
 
 def wait(condition: Callable[[], bool], seconds: float, message: str) -> bool:
-    """Wait for a condition; after two seconds, say a message.
+    """Wait until a condition is true; after two seconds, print a message.
 
     Returns:
-        Whether the condition came true in time.
+        Whether the condition became true in time.
     """
     begun = time.monotonic()
     said = False
@@ -37,16 +37,16 @@ def wait(condition: Callable[[], bool], seconds: float, message: str) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[int]:
-    """Hold a lock; the kernel takes it back when the last holder ends, however.
+def locked(path: Path) -> Generator[int]:
+    """Hold a lock, which the kernel releases when the last process that holds it ends.
 
     Yields:
-        The lock's file descriptor, which makes a child process that gets it a holder.
+        The lock's file descriptor; a child process that inherits it holds it as well.
 
     Raises:
-        OSError: If the lock cannot be had.
+        OSError: If another process keeps the lock.
     """
-    import fcntl  # Windows has none, and there too settings compute the address
+    import fcntl  # not at the top: Windows lacks it, and settings import this module
 
     with path.open("w") as file:
 
@@ -56,17 +56,17 @@ def locked(path: Path) -> Iterator[int]:
                 return True
             return False
 
-        if not wait(acquired, 120, "Waiting for another process to start it…"):
-            raise TimeoutError(f"another process holds {path} for two minutes")
+        if not wait(acquired, 120, "Waiting for another process to finish…"):
+            raise TimeoutError(f"another process has held {path} for two minutes")
         yield file.fileno()
 
 
 @contextmanager
-def kept(folder: Path) -> Iterator[int]:
-    """Lock a folder, so that systemd-tmpfiles lets it and its old files be.
+def locked_folder(folder: Path) -> Generator[int]:
+    """Lock a folder, so that systemd-tmpfiles does not delete its old files.
 
     Yields:
-        The folder's file descriptor; a child process that gets it keeps the lock.
+        The folder's file descriptor; a child process that inherits it keeps the lock.
     """
     import fcntl
 
@@ -79,10 +79,10 @@ def kept(folder: Path) -> Iterator[int]:
 
 
 def own_folder(path: Path, mode: int = 0o700, group: int = -1) -> None:
-    """Make a folder that is closed to others, and trust none that another user made.
+    """Make a folder that only its owner may use, if it does not exist yet.
 
     Raises:
-        OSError: If something else is there, or if it is more open than wanted.
+        OSError: If there is something else, or a folder of, or open to, other users.
     """
     with suppress(FileExistsError):
         path.mkdir(0o700)
@@ -101,7 +101,7 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def command(pid: int) -> str:
+def command_line(pid: int) -> str:
     """Return the command line of a process, empty if there is no such process."""
     if sys.platform == "linux":
         with suppress(OSError):
@@ -113,15 +113,15 @@ def command(pid: int) -> str:
 
 
 def stop(pid: int) -> None:
-    """Stop a PostgreSQL server in good order, or else like a crash, which it survives.
+    """Stop a PostgreSQL server; if it takes too long, without a clean shutdown.
 
     Raises:
         OSError: If it does not stop.
     """
-    before = command(pid)
+    before = command_line(pid)
     for number in (signal.SIGINT, signal.SIGQUIT):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-        if wait(lambda: command(pid) != before, 15, "Stopping the database…"):
+        if wait(lambda: command_line(pid) != before, 15, "Stopping the database…"):
             return
     raise TimeoutError(f"process {pid} does not stop")

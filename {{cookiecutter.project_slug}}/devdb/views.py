@@ -11,13 +11,20 @@ from django.shortcuts import get_object_or_404, redirect
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_POST
 
-DEVELOPER = "dev"
-"""The user name of the superuser that `manage.py devdb up` makes."""
+USERNAME, EMAIL = "dev", "dev@example.com"
+"""The superuser that `manage.py devdb up` creates."""
 
 LOOPBACK = ("127.0.0.1", "::1")
 
 
-def is_developer(request: HttpRequest) -> bool:
+def developer() -> dict[str, str]:
+    """Return the developer's value of the field that people log in with."""
+    model: Any = get_user_model()
+    by_email = model.get_email_field_name() == model.USERNAME_FIELD
+    return {model.USERNAME_FIELD: EMAIL if by_email else USERNAME}
+
+
+def may_log_in_as_developer(request: HttpRequest) -> bool:
     """Tell if the request may log in without a password.
 
     It may with DEBUG, on the embedded database, from this machine and not through a
@@ -32,14 +39,14 @@ def is_developer(request: HttpRequest) -> bool:
 
 
 class DeveloperLoginView(LoginView):
-    """The login page, with one button more for the developer."""
+    """The login page with one more button, to log in as the developer."""
 
     template_name = "devdb/login.html"
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         return {
             **super().get_context_data(**kwargs),
-            "is_developer": is_developer(self.request),
+            "may_log_in_as_developer": may_log_in_as_developer(self.request),
         }
 
 
@@ -47,9 +54,9 @@ class DeveloperLoginView(LoginView):
 @require_POST
 def log_in_as_developer(request: HttpRequest) -> HttpResponse:
     """Log in the superuser of the development database."""
-    if not is_developer(request):
+    if not may_log_in_as_developer(request):
         raise Http404
-    user = get_object_or_404(get_user_model(), username=DEVELOPER)
+    user = get_object_or_404(get_user_model(), **developer())
     login(request, user, backend="django.contrib.auth.backends.ModelBackend")
     target = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(target, allowed_hosts=None):

@@ -1,4 +1,4 @@
-"""The three lines that make an app part of the project, and where they go."""
+"""The three lines that make an app part of the project, and their places."""
 
 import inspect
 import re
@@ -13,7 +13,7 @@ MARK = "# startapp adds apps above this line."
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a list in one of the project's files.
+    """A line that belongs into a list in one of the project's files.
 
     Args:
         text: The line.
@@ -29,9 +29,13 @@ class Line:
         place = self.path.relative_to(settings.BASE_DIR)
         return f"Add to {self.target} in {place}: {self.text}"
 
-    def added(self) -> bytes | None:
-        """Return the file with the line above the mark, or None without a mark."""
-        # Bytes, so that the ends of the other lines stay as they are.
+    def added_to_file(self) -> bytes | None:
+        """Return the file's content with the line added above the mark.
+
+        Returns:
+            None if the file has no mark.
+        """
+        # As bytes, which keeps the other lines' endings.
         content = self.path.read_bytes()
         mark = rb"(?m)^([ \t]*)%s" % re.escape(MARK.encode())
         place = re.search(mark, content)
@@ -41,8 +45,8 @@ class Line:
         return content[: place.start()] + line + content[place.start() :]
 
 
-def lines(app: str) -> tuple[Line, Line, Line]:
-    """Return the lines that install an app, include its pages and lint its imports."""
+def lines_for(app: str) -> tuple[Line, Line, Line]:
+    """Return the lines that install an app, include its URLs and check its imports."""
     return (
         Line(f'"{app}",', "INSTALLED_APPS", _file(settings.SETTINGS_MODULE)),
         Line(

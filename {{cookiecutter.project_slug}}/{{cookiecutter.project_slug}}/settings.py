@@ -4,15 +4,18 @@
 https://docs.djangoproject.com/en/stable/ref/settings/
 """
 
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dj_database_url
-import dj_email_url
 import django
 from environs import Env, EnvValidationError, ValidationError
+
+from .email_url import SETTINGS as EMAIL_SETTINGS
+from .email_url import parse_email_url
 
 PACKAGE_DIR = Path(__file__).resolve().parent
 BASE_DIR = PACKAGE_DIR.parent
@@ -20,17 +23,19 @@ BASE_DIR = PACKAGE_DIR.parent
 
 # The environment
 
-# Not eager: all variables that are wrong are told at once, when it is sealed below.
+# Not eager: seal(), below, reports all wrong variables at once.
 env = Env(eager=False)
-# Only the project's own .env; exported variables win over it.
+# Exported variables win over those in .env.
 env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 DEBUG = env.bool("DEBUG", False)
+# collectstatic runs where an image is built, and no secrets should be there.
+COLLECTSTATIC = sys.argv[1:2] == ["collectstatic"]
 
 
-def development(default: Any) -> Any:
-    """Return the default with DEBUG; without, the mark of a required variable."""
-    return default if DEBUG else ...
+def required(in_development: Any) -> Any:
+    """Return the default of a variable that production requires."""
+    return in_development if DEBUG or COLLECTSTATIC else ...
 
 
 def validate_secret_key(key: str) -> None:
@@ -54,29 +59,27 @@ def validate_database(url: str) -> None:
 
 def validate_email(url: str) -> None:
     try:
-        known = "EMAIL_BACKEND" in dj_email_url.parse(url)
-    except ValueError:
-        known = False
-    if not known:
-        raise ValidationError("must look like submission://user:password@host:587")
+        parse_email_url(url)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 SECRET_KEY = env.str(
     "SECRET_KEY",
-    development("django-insecure-key-of-development-which-production-refuses"),
+    required("django-insecure-key-of-development-which-production-refuses"),
     validate=validate_secret_key,
 )
 SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
 ALLOWED_HOSTS = env.list(
     "ALLOWED_HOSTS",
-    development(["localhost", "127.0.0.1", "[::1]"]),
+    required(["localhost", "127.0.0.1", "[::1]"]),
     validate=validate_hosts,
 )
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 TRUSTED_PROXY = env.bool("TRUSTED_PROXY", False)
-DATABASE_URL = env.str("DATABASE_URL", development(None), validate=validate_database)
+DATABASE_URL = env.str("DATABASE_URL", required(None), validate=validate_database)
 WORKER_DATABASE_URL = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
-EMAIL_URL = env.str("EMAIL_URL", development("console:"), validate=validate_email)
+EMAIL_URL = env.str("EMAIL_URL", required("console:"), validate=validate_email)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 SENTRY_DSN = env.str("SENTRY_DSN", "")
@@ -86,9 +89,17 @@ WORKER_CONCURRENCY = env.int("PROCRASTINATE_WORKER_CONCURRENCY", 4)
 try:
     env.seal()
 except EnvValidationError as error:
-    print(f"{error}; .env.example describes them.", file=sys.stderr)
-    # Not ImproperlyConfigured, whose traceback hides the sentence; and 3 is the
-    # status on which gunicorn gives up instead of starting its workers again.
+    message = f"{error}; .env.example describes them."
+    example, copy = BASE_DIR / ".env.example", BASE_DIR / ".env"
+    wanted = ("SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "EMAIL_URL")
+    if example.exists() and not copy.exists() and not {*wanted} & {*os.environ}:
+        message = (
+            "There is no .env: for development, run `cp .env.example .env`; "
+            f"for production, set {', '.join(wanted)}."
+        )
+    # Not ImproperlyConfigured, whose traceback would hide the sentence.
+    print(message, file=sys.stderr)
+    # The status on which gunicorn gives up instead of starting its workers again.
     sys.exit(3)
 
 
@@ -245,30 +256,13 @@ if not DEBUG:
 
 # E-mail
 
-email = dj_email_url.parse(EMAIL_URL)
-# A mail server that does not answer must not hold a worker for ever.
-email["EMAIL_TIMEOUT"] = email["EMAIL_TIMEOUT"] or 10
-if django.VERSION < (6, 1):
-    globals().update(email)
+mailer = parse_email_url(str(EMAIL_URL))
+if django.VERSION >= (6, 1):
+    MAILERS = {"default": mailer}
 else:
-    smtp = {
-        option: email[f"EMAIL_{setting}"]
-        for option, setting in {
-            "host": "HOST",
-            "port": "PORT",
-            "username": "HOST_USER",
-            "password": "HOST_PASSWORD",
-            "use_tls": "USE_TLS",
-            "use_ssl": "USE_SSL",
-            "timeout": "TIMEOUT",
-        }.items()
-    }
-    MAILERS = {
-        "default": {
-            "BACKEND": email["EMAIL_BACKEND"],
-            "OPTIONS": smtp if email["EMAIL_HOST"] else {},
-        }
-    }
+    EMAIL_BACKEND = mailer["BACKEND"]
+    options = mailer["OPTIONS"].items()
+    globals().update({EMAIL_SETTINGS[option]: value for option, value in options})
 
 
 # Jobs
@@ -299,7 +293,9 @@ LOGGING = {
     },
     "filters": {
         "job": {"()": "jobs.logs.JobFilter"},
-        "request_id": {"()": "{{ cookiecutter.project_slug }}.request_ids.RequestIDFilter"},
+        "request_id": {
+            "()": "{{ cookiecutter.project_slug }}.request_ids.RequestIDFilter",
+        },
     },
     "handlers": {
         "console": {

@@ -5,16 +5,20 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import TemplateView
 
+from users.views import admin_login
+
 urlpatterns = [
+    # Before the admin's own: the project has one login page.
+    path("admin/login/", admin_login),
     path("admin/", admin.site.urls),
     path("accounts/", include("django.contrib.auth.urls")),
     path("", include("jobs.urls")),
     path("", include("{{ cookiecutter.app_name }}.urls")),
     # startapp adds apps above this line.
-    # The first page, as long as no app above has one.
+    # The first page, unless an app above has one.
     path("", TemplateView.as_view(template_name="blank.html")),
 ]
 
 if apps.is_installed("devdb"):
-    # First, because its login page has one button more.
+    # First: the same login page with one more button, to log in as developer.
     urlpatterns.insert(0, path("", include("devdb.urls")))

@@ -9,7 +9,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 from pytest_django import Settings
 
-from ..views import DEVELOPER, is_developer
+from ..views import developer, may_log_in_as_developer
 
 LOGIN = reverse("login")
 
@@ -36,7 +36,7 @@ def test_the_developers_button_is_there_on_three_conditions(
 ) -> None:
     settings.DEBUG, settings.DEVDB = debug, devdb
     request = rf.get(LOGIN, REMOTE_ADDR=client_address, headers=proxy)
-    assert is_developer(request) == shown
+    assert may_log_in_as_developer(request) == shown
 
 
 @pytest.mark.urls("devdb.urls")
@@ -44,5 +44,5 @@ def test_the_developers_button_does_nothing_where_it_is_not(
     client: Client, db: None
 ) -> None:
     model: Any = get_user_model()
-    model.objects.create_superuser(DEVELOPER)
+    model.objects.create_superuser(**developer())
     assert client.post("/accounts/login/developer/").status_code == HTTPStatus.NOT_FOUND

@@ -17,7 +17,7 @@ from procrastinate.contrib.django.models import (
     ProcrastinatePeriodicDefer,
     ProcrastinateWorker,
 )
-from pytest_django import DjangoAssertNumQueries
+from pytest_django import DjangoAssertNumQueries, Settings
 
 from .. import bridge
 from ..models import JobFailure, QueuedJob
@@ -226,7 +226,10 @@ def test_jobs_are_found_by_task_and_id(
     assert link not in admin_client.get(f"{LIST}?task=ship").content.decode()
 
 
-def test_workers_and_periodic_tasks_are_shown(admin_client: Client) -> None:
+def test_workers_and_periodic_tasks_are_shown(
+    admin_client: Client, settings: Settings
+) -> None:
+    settings.LANGUAGE_CODE, settings.TIME_ZONE = "en-us", "UTC"
     make_upkeep(make("succeeded"))
     workers = admin_client.get("/admin/procrastinate/procrastinateworker/").content
     assert re.search(rb"36\d\d seconds ago", workers)

@@ -2,7 +2,9 @@
 
 from http import HTTPStatus
 
+from django.conf import settings
 from django.core import mail
+from django.shortcuts import resolve_url
 from django.test import Client
 from django.urls import reverse
 
@@ -10,6 +12,7 @@ from ..models import User
 
 LOGIN = reverse("login")
 CHANGE = reverse("password_change")
+HOME = resolve_url(settings.LOGIN_REDIRECT_URL)
 
 
 def test_a_person_logs_in_and_out(client: Client, user: User) -> None:
@@ -18,7 +21,7 @@ def test_a_person_logs_in_and_out(client: Client, user: User) -> None:
     form = {"username": "ann", "password": "wrong"}
     assert b"errorlist" in client.post(LOGIN, form).content
     form["password"] = "correct horse"
-    assert client.post(LOGIN, form).headers["Location"] == "/"
+    assert client.post(LOGIN, form).headers["Location"] == HOME
     assert client.post(reverse("logout")).headers["Location"] == LOGIN
     assert client.get("/").status_code == HTTPStatus.FOUND
 

@@ -5,10 +5,17 @@ from io import BytesIO
 
 import pytest
 from django.contrib.auth.models import Permission
+from pytest_django import Settings
 
 from users.models import User
 
 CsvFile = Callable[..., BytesIO]
+
+
+@pytest.fixture(autouse=True)
+def english_in_utc(settings: Settings) -> None:
+    """Compare texts in English and times in UTC, whatever the project's settings say."""
+    settings.LANGUAGE_CODE, settings.TIME_ZONE = "en-us", "UTC"
 
 
 @pytest.fixture

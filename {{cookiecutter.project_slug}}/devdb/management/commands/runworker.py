@@ -1,4 +1,4 @@
-"""The worker of development, which starts again when the code changes."""
+"""The development worker, which is restarted when the code changes."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,16 +15,16 @@ from django.core.management.base import BaseCommand, CommandParser
 from watchfiles import PythonFilter, watch
 
 KILL_AFTER = 4
-"""Seconds that the worker has to end; honcho kills us after five."""
+"""Seconds after which a stopping worker is killed: honcho kills runworker after five."""
 
 GRACEFUL_TIMEOUT = 3
-"""Seconds that its jobs have to end, unless Procrastinate's own variable is set."""
+"""Seconds that a stopping worker waits for its jobs, unless its own variable is set."""
 
 
 class Command(BaseCommand):
-    """Run Procrastinate's worker, again and again until told to stop."""
+    """Run Procrastinate's worker, and restart it until told to stop."""
 
-    help = "Run the worker; start it again when Python code changes or when it ends."
+    help = "Run the worker; restart it when Python code changes or when it ends."
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: str, **options: Any) -> None:
-        """Run one worker after the other."""
+        """Run one worker after another."""
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
@@ -52,22 +52,22 @@ class Command(BaseCommand):
                     f"The worker ended (status {worker.returncode}): it starts again "
                     f"in {pause} s, or when the code changes."
                 )
-                changed = code_changes(stop, until(time.monotonic() + pause))
+                changed = code_changes(stop, reached(time.monotonic() + pause))
             pause = 1 if changed else min(2 * pause, 30)
 
 
-def until(moment: float) -> Callable[[], bool]:
-    """Make a condition of a moment."""
+def reached(moment: float) -> Callable[[], bool]:
+    """Return a condition that is true after a moment of `time.monotonic()`."""
     return lambda: time.monotonic() > moment
 
 
-def code_changes(stop: threading.Event, enough: Callable[[], bool]) -> bool:
-    """Wait for a change of the project's code, or for one of the other two events.
+def code_changes(stop: threading.Event, give_up: Callable[[], bool]) -> bool:
+    """Wait until the project's code changes, `stop` is set or `give_up` is true.
 
     Returns:
         Whether the code changed.
     """
-    # Packages only: in the whole project most files are those of ``.venv``.
+    # Packages only: most files of the project are in ``.venv``.
     for changes in watch(
         *(path.parent for path in settings.BASE_DIR.glob("*/__init__.py")),
         watch_filter=PythonFilter(),
@@ -75,17 +75,18 @@ def code_changes(stop: threading.Event, enough: Callable[[], bool]) -> bool:
         rust_timeout=200,
         yield_on_timeout=True,
     ):
-        if changes or enough():
+        if changes or give_up():
             return bool(changes)
     return False
 
 
 @contextmanager
-def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the worker, and end it with one signal, or by force if it does not go.
+def running(*arguments: str) -> Generator[subprocess.Popen[bytes]]:
+    """Start the worker; at the end, stop it with one signal, or kill it.
 
-    It has a session of its own: the signals that a terminal and honcho send to our
-    process group would come on top of ours, and at the second one it drops its jobs.
+    It runs in a session of its own. In ours, it would also get the signals that a
+    terminal and honcho send to the process group, and at the second signal a worker
+    abandons its jobs.
     """
     timeout = "PROCRASTINATE_WORKER_SHUTDOWN_GRACEFUL_TIMEOUT"
     worker = subprocess.Popen(
@@ -102,7 +103,7 @@ def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    # If we are killed, its standard input ends, and it does what we cannot do any more.
+    # If this process is killed, the guard's standard input ends: it stops the worker.
     script = f"read _; kill {worker.pid}; sleep {KILL_AFTER}; kill -9 -{worker.pid}"
     guard = subprocess.Popen(
         ["sh", "-c", script],

@@ -17,26 +17,26 @@ from django.core.management.base import CommandError
 from django.core.management.commands import startapp
 from django.urls import Resolver404, get_resolver, resolve
 
-from ...wiring import Line, lines
+from ...wiring import Line, lines_for
 
 TEMPLATE = settings.BASE_DIR / "app_template"
 """Laid out as the project is; `app_name` in a path becomes the app's name."""
 
 SKIPPED = ("build", "dist", "node_modules", "venv")
-"""Folders that linters leave out, even if there is code in them."""
+"""Folders that linters ignore, even if there is code in them."""
 
 
 class Command(startapp.Command):
-    """Django's own command, on the project's template and with the app wired in."""
+    """Django's command, with the project's template, and the app wired in."""
 
     help = (
         "Start an app with services, jobs, pages and tests, and make it a part of the "
         "project. With a directory or a template, or without the project's "
-        "app_template/, it is Django's own command."
+        "app_template/, it does what Django's own command does."
     )
 
     def handle(self, **options: Any) -> None:  # type: ignore[override]
-        """Make the app elsewhere, then put it in place: all of it or nothing."""
+        """Make the app in a temporary folder, then put all of it in place, or nothing."""
         own = options["directory"] or options["template"]
         if own or not TEMPLATE.exists():
             return super().handle(**options)
@@ -56,21 +56,21 @@ class Command(startapp.Command):
         self.stdout.write(f"Made {name}/ and tasks/{name}.py.")
         for line in missing:
             self.stdout.write(str(line))
-        self.stdout.write("Migrate next: uv run manage.py migrate")
+        self.stdout.write("Next: uv run manage.py migrate")
 
 
 def objection(name: str) -> str:
-    """Say why an app cannot have a name, or nothing."""
+    """Return why an app cannot have this name, or an empty string."""
     if not re.fullmatch("[a-z]([a-z0-9_]{0,28}[a-z0-9])?", name):
         return "is not a lower-case ASCII identifier of at most 30 characters"
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
         return "is a keyword of Python"
     if name in SKIPPED:
-        return "is a folder that linters leave out"
+        return "is a folder name that linters ignore"
     if (settings.BASE_DIR / name).exists():
-        return "is there already"
+        return "already exists"
     if name in sys.stdlib_module_names or find_spec(name):
-        return "is the name of a module that Python knows"
+        return "is the name of an importable Python module"
     if any(name == config.label for config in apps.get_app_configs()):
         return "is the label of an installed app"
     # The module tasks/NAME.py becomes an attribute of the package.
@@ -91,26 +91,26 @@ def put_in_place(name: str, staged: Path, undo: ExitStack) -> list[Line]:
     Args:
         name: The app.
         staged: Its files, in the places that they have in the project.
-        undo: Gets what takes all of it back.
+        undo: Receives the steps that undo all of this.
 
     Returns:
-        The lines that found no mark.
+        The lines that could not be added, as their files have no mark.
     """
     base: Path = settings.BASE_DIR
     files = [path for path in staged.rglob("*") if path.is_file()]
     targets = {base / path.relative_to(staged): path for path in files}
     if taken := [target for target in targets if target.exists()]:
-        raise FileExistsError(f"there is {taken[0].relative_to(base)} already")
+        raise FileExistsError(f"{taken[0].relative_to(base)} already exists")
     undo.callback(shutil.rmtree, base / name, ignore_errors=True)
     for target, path in targets.items():
         undo.callback(target.unlink, missing_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
     missing = []
-    for line in lines(name):
-        if (module := line.added()) is None:
+    for line in lines_for(name):
+        if (content := line.added_to_file()) is None:
             missing.append(line)
         else:
             undo.callback(line.path.write_bytes, line.path.read_bytes())
-            line.path.write_bytes(module)
+            line.path.write_bytes(content)
     return missing

@@ -1,0 +1,44 @@
+"""What a user changes on the first day: the project's own tests stay green."""
+
+import pytest
+from conftest import Project
+
+
+def edit(project: Project, name: str, *replacements: tuple[str, str]) -> None:
+    """Replace texts in one of the project's files."""
+    path = project.path / name
+    text = path.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_edits_of_the_first_day_leave_all_tests_green(borrowed: Project) -> None:
+    edit(
+        borrowed,
+        "my_project/settings.py",
+        ('LANGUAGE_CODE = "en-us"', 'LANGUAGE_CODE = "de"'),
+        ('TIME_ZONE = "UTC"', 'TIME_ZONE = "Europe/Berlin"'),
+    )
+    edit(
+        borrowed,
+        "users/models.py",
+        (
+            "class User(",
+            "from django.db import models\n\n\nclass User(",
+        ),
+        (
+            'add yours here."""\n',
+            'add yours here."""\n\n    title = models.CharField(max_length=50, default="Dr.")\n',
+        ),
+    )
+    with (borrowed.path / ".env").open("a") as variables:
+        variables.write("PORT=8010\n")
+    borrowed.run("manage.py", "makemigrations", "users")
+    borrowed.run("manage.py", "startapp", "shop")
+    assert "passed" in borrowed.run("pytest").stdout
+    borrowed.run("manage.py", "check", "--fail-level", "WARNING")
+    borrowed.run("manage.py", "makemigrations", "--check")
