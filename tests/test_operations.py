@@ -365,28 +365,25 @@ def test_a_kind_of_job_is_limited_as_the_docs_say(shop: Production) -> None:
     follow(shop.project, section(shop.project, RECIPES, "Limit how many run at once"))
     lint(shop.project)
     shop.manage("migrate")
-    jobs = "SELECT status FROM procrastinate_jobs WHERE task_name = 'shop.finish_item'"
 
-    def statuses() -> list[str]:
-        return [row["status"] for row in shop.database.query(jobs)]
+    def statuses(condition: str) -> list[str]:
+        jobs = "SELECT status FROM procrastinate_jobs WHERE task_name = 'shop.finish_item' AND "
+        return [row["status"] for row in shop.database.query(jobs + condition)]
 
-    with psycopg.connect(shop.database.url) as connection:
-        shell(
-            shop,
-            """
+    create = """
 from shop.models import Item
-items = [Item.objects.create(name="Tea").pk for _ in range(4)]
-services.finish_items(items)
+services.finish_items([Item.objects.create(name="Tea").pk for _ in range(4)])
 tasks.finish_item.defer(item_id=0)
-""",
-        )
+"""
+    shell(shop, create)
+    with psycopg.connect(shop.database.url) as connection:
         connection.execute("LOCK TABLE shop_item")
         shop.worker()
-        # With a lock of its own, the last to be deferred runs beside them.
-        wait_until(lambda: statuses().count("doing") == 3)
-        assert statuses().count("todo") == 2
+        # The last to be deferred has its turn: the worker has seen all that came before.
+        wait_until(lambda: statuses("lock IS NULL") == ["doing"])
+        assert statuses("lock IS NOT NULL").count("doing") == 2
         connection.rollback()
-    wait_until(lambda: set(statuses()) == {"succeeded"})
+    wait_until(lambda: set(statuses("true")) == {"succeeded"})
 
 
 @pytest.mark.timeout(300)
@@ -402,6 +399,8 @@ def test_a_job_waits_for_others_as_the_docs_say(shop: Production) -> None:
     wait_until(lambda: shop.database.query(finished))
     (batch,) = shop.database.query("SELECT * FROM shop_batch")
     assert batch["remaining"] == 0
+    last = "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'shop.finish_batch'"
+    assert len(shop.database.query(last)) == 1
     assert not shop.database.query("SELECT 1 FROM jobs_jobfailure")
 
 
