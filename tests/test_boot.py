@@ -26,6 +26,7 @@ from conftest import (
     wait_until,
 )
 from contacts_file import make_contacts_file
+from documents import commands, section
 from site_at_work import (
     DEVELOPMENT,
     VARIABLES,
@@ -206,13 +207,12 @@ def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Pat
     for command in ("init -q", "add -A", f"checkout-index -a --prefix={clone.path}/"):
         subprocess.run(["git", *command.split()], cwd=site.path, check=True)
     shutil.rmtree(site.path / ".git")
-    readme = (clone.path / "README.md").read_text()
-    (test,) = re.findall(r"## Test\n\n((?:    .+\n)+)", readme)
+    test = commands(section(clone, "README.md", "Test"))
 
-    (copy,) = re.findall(r"`(cp .+?)`", readme)
+    (copy,) = re.findall(r"`(cp .+?)`", section(clone, "README.md", "Start"))
     assert f"`{copy}`" in clone.run("manage.py", "check", check=False).stdout
     try:
-        for line in (copy, *test.splitlines()):
+        for line in (copy, *test):
             subprocess.run(line, shell=True, cwd=clone.path, env=clone.env, check=True)
     finally:
         clone.run("manage.py", "devdb", "stop")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,9 +20,11 @@ import psutil
 import psycopg
 import pytest
 from browser import Database
-from conftest import Project, Running, Start, free_port, wait_until
+from conftest import Project, Running, Stack, Start, free_port, wait_until
+from documents import commands, follow, lint, section, sort_imports
 from site_at_work import database_of, held_up
 
+RECIPES = "docs/recipes.md"
 WORKER = ("procrastinate", "--app=tasks.app", "worker")
 TOKEN = "a token"
 
@@ -330,67 +332,31 @@ def test_the_site_runs_as_a_role_that_may_change_no_tables(production: Productio
     assert "denied" not in running.output
 
 
-@dataclass
-class Readme:
-    """Follows the recipes of the project's README, and undoes them."""
-
-    project: Project
-    before: dict[Path, str] = field(default_factory=dict)
-    migrations: set[Path] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.migrations = self.find_migrations()
-
-    def find_migrations(self) -> set[Path]:
-        return set((self.project.path / self.project.app / "migrations").glob("*.py"))
-
-    def section(self, title: str) -> str:
-        text = (self.project.path / "README.md").read_text()
-        return text.split(f"### {title}\n")[1].split("\n### ")[0].split("\n## ")[0]
-
-    def commands(self, title: str) -> list[str]:
-        """Return the section's commands, without comments."""
-        lines = re.findall(r"^    (.+)", self.section(title), re.MULTILINE)
-        return [line for line in lines if not line.startswith("#")]
-
-    def follow(self, title: str) -> None:
-        """Add each block of code to the file that its first line names."""
-        blocks = re.findall(r"```python\n# (\S+)\n(.+?)```", self.section(title), re.DOTALL)
-        assert blocks
-        app = self.project.app
-        for name, code in blocks:
-            path = f"tasks/{app}.py" if name == "tasks/" else f"{app}/{name}"
-            file = self.project.path / path
-            text = self.before.setdefault(file, file.read_text())
-            file.write_text(f"{file.read_text()}\n\n{code}")
-            assert text != file.read_text()
-
-    def undo(self) -> None:
-        for file, text in self.before.items():
-            file.write_text(text)
-        for file in self.find_migrations() - self.migrations:
-            file.unlink()
-
-
 @pytest.fixture
-def readme(site: Project) -> Iterator[Readme]:
-    readme = Readme(site)
-    yield readme
-    readme.undo()
+def shop(stack: Stack, borrowed: Project, start: Start) -> Production:
+    """Production of a project with the app of the docs' examples."""
+    stack.start_database(borrowed)
+    borrowed.run("manage.py", "startapp", "shop")
+    database = database_of(borrowed)
+    return Production(borrowed, start, database, VARIABLES | {"DATABASE_URL": database.url})
 
 
-def shell(production: Production, code: str) -> str:
-    lines = f"from {production.project.app} import services, tasks\n{code}"
+def shell(production: Production, code: str, app: str = "shop") -> str:
+    lines = f"from {app} import services, tasks\n{code}"
     return production.manage("shell", "-v0", "-c", lines)
 
 
 @pytest.mark.timeout(300)
-def test_a_queue_is_paused_as_the_readme_says(production: Production, readme: Readme) -> None:
-    (command,) = readme.commands("Pause a queue")
-    running = production.start(production.project, *command.split(), **production.variables)
+def test_a_queue_is_paused_as_the_docs_say(production: Production) -> None:
+    (command,) = commands(section(production.project, "docs/operate.md", "Pause a queue"))
+    # As printed: what the command needs, it says.
+    variables = production.variables.copy()
+    del variables["PYTHONPATH"]
+    running = production.start(production.project, "sh", "-c", command, **variables)
     running.wait_for("Starting worker")
-    shell(production, "tasks.send_summary.configure(queue='mail').defer(import_id=1)")
-    shell(production, "tasks.send_summary.defer(import_id=1)")
+    app = production.project.app
+    shell(production, "tasks.send_summary.configure(queue='mail').defer(import_id=1)", app)
+    shell(production, "tasks.send_summary.defer(import_id=1)", app)
     query = (
         "SELECT queue_name, status FROM procrastinate_jobs WHERE task_name LIKE '%%.send_summary'"
     )
@@ -403,58 +369,54 @@ def test_a_queue_is_paused_as_the_readme_says(production: Production, readme: Re
 
 
 @pytest.mark.timeout(300)
-def test_a_kind_of_job_is_limited_as_the_readme_says(
-    production: Production, readme: Readme
-) -> None:
-    readme.follow("Limit how many run at once")
-    jobs = "SELECT status FROM procrastinate_jobs WHERE lock LIKE 'import:%%'"
-    with held_up(production.database, 0):
-        production.defer_imports(4)
-        production.database.query("UPDATE procrastinate_jobs SET status = 'cancelled' RETURNING id")
-        shell(
-            production,
-            "from users.models import User\n"
-            f"from {production.project.app}.models import ContactImport\n"
-            "services.import_all(list(ContactImport.objects.values_list('pk', flat=True)))",
-        )
-        shell(production, "tasks.send_summary.defer(import_id=0)")
-        production.worker()
+def test_a_kind_of_job_is_limited_as_the_docs_say(shop: Production) -> None:
+    follow(shop.project, section(shop.project, RECIPES, "Limit how many run at once"))
+    lint(shop.project)
+    shop.manage("migrate")
+
+    def statuses(condition: str) -> list[str]:
+        jobs = "SELECT status FROM procrastinate_jobs WHERE task_name = 'shop.finish_item' AND "
+        return [row["status"] for row in shop.database.query(jobs + condition)]
+
+    create = """
+from shop.models import Item
+services.finish_items([Item.objects.create(name="Tea").pk for _ in range(4)])
+tasks.finish_item.defer(item_id=0)
+"""
+    shell(shop, create)
+    with psycopg.connect(shop.database.url) as connection:
+        connection.execute("LOCK TABLE shop_item")
+        shop.worker()
         # The last to be deferred has its turn: the worker has seen all that came before.
-        wait_until(lambda: production.database.query("SELECT 1 FROM jobs_jobfailure"))
-        assert len(doing(production.database, jobs)) == 2
-    wait_until(
-        lambda: {row["status"] for row in production.database.query(jobs)} == {"succeeded"}, 60
-    )
-
-
-def doing(database: Database, query: str) -> list[str]:
-    return [row["status"] for row in database.query(query) if row["status"] == "doing"]
+        wait_until(lambda: statuses("lock IS NULL") == ["doing"])
+        assert statuses("lock IS NOT NULL").count("doing") == 2
+        connection.rollback()
+    wait_until(lambda: set(statuses("true")) == {"succeeded"})
 
 
 @pytest.mark.timeout(300)
-def test_a_job_waits_for_others_as_the_readme_says(production: Production, readme: Readme) -> None:
-    readme.follow("One job after others")
-    production.manage("makemigrations")
-    production.manage("migrate")
-    production.manage("check")
-    production.worker()
-    shell(production, "services.start_batch(10)")
-    wait_until(
-        lambda: production.database.query(
-            "SELECT 1 FROM app_batch WHERE finished_at > now() - interval '1 h'"
-        )
-    )
-    (batch,) = production.database.query("SELECT * FROM app_batch")
+def test_a_job_waits_for_others_as_the_docs_say(shop: Production) -> None:
+    follow(shop.project, section(shop.project, RECIPES, "One job after others"))
+    sort_imports(shop.project)
+    shop.manage("makemigrations")
+    shop.manage("migrate")
+    lint(shop.project)
+    shop.worker()
+    shell(shop, "services.start_batch(10)")
+    finished = "SELECT 1 FROM shop_batch WHERE finished_at > now() - interval '1 h'"
+    wait_until(lambda: shop.database.query(finished))
+    (batch,) = shop.database.query("SELECT * FROM shop_batch")
     assert batch["remaining"] == 0
-    assert not production.database.query("SELECT 1 FROM jobs_jobfailure")
+    last = "SELECT 1 FROM procrastinate_jobs WHERE task_name = 'shop.finish_batch'"
+    assert len(shop.database.query(last)) == 1
+    assert not shop.database.query("SELECT 1 FROM jobs_jobfailure")
 
 
 @pytest.mark.timeout(300)
-def test_an_upgrade_in_two_phases_as_the_readme_says(
-    production: Production, readme: Readme
-) -> None:
+def test_an_upgrade_in_two_phases_as_the_docs_say(production: Production) -> None:
     """T41: both processes work between the phases, and go on through the second one."""
-    show, first, second = readme.commands("Deploy a new version")
+    text = section(production.project, "docs/deploy.md", "A new version of Procrastinate")
+    show, first, second = commands(text)
     with psycopg.connect(production.database.url, autocommit=True) as connection:
         connection.execute("CREATE DATABASE upgrade")
     url = urlsplit(production.database.url)._replace(path="/upgrade").geturl()
@@ -505,7 +467,8 @@ def test_sentry_hears_of_a_failed_job_but_not_of_its_arguments(
 ) -> None:
     """T39."""
     dsn, sent = sentry
-    shell(production, "tasks.send_summary.defer(import_id=424242)")
+    app = production.project.app
+    shell(production, "tasks.send_summary.defer(import_id=424242)", app)
     production.project.run(
         *("--extra", "sentry", *WORKER, "--one-shot"),
         **production.variables,

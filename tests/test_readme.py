@@ -1,29 +1,52 @@
-"""Chapters of the project's README, followed to the letter."""
+"""The rendered project's README and docs, followed to the letter."""
 
-import os
 import re
-import subprocess
-from collections.abc import Iterator
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
-from conftest import Project, Stack, find_uv
+from conftest import Project, Stack, Start, free_port, wait_until
+from documents import (
+    add_code,
+    blocks,
+    commands,
+    follow,
+    lint,
+    run,
+    section,
+    sections,
+    shell,
+    sort_imports,
+    work,
+)
+from site_at_work import DEVELOPMENT
+
+JOBS, DEPLOY = "docs/jobs.md", "docs/deploy.md"
+
+# An app as a team has it, without any jobs.
+CRM = {
+    "__init__.py": "",
+    "migrations/__init__.py": "",
+    "models.py": """\
+from django.db import models
 
 
-def chapter(project: Project, heading: str) -> str:
-    """Return a chapter of the project's README."""
-    readme = (project.path / "README.md").read_text()
-    _, text = readme.split(f"\n## {heading}\n")
-    return text.split("\n## ")[0]
+class Customer(models.Model):
+    welcomed = models.BooleanField(default=False)
+
+    def __str__(self) -> str:
+        return str(self.pk)
+""",
+    "services.py": """\
+from .models import Customer
 
 
-def snippets(text: str) -> Iterator[tuple[str, str, str]]:
-    """Yield each Python block with the word in bold and the file that were named before it."""
-    step = file = ""
-    for prose, block in re.findall(r"(.*?)```python\n(.*?)```", text, re.DOTALL):
-        step = [step, *re.findall(r"\*\*(\w+)\*\*", prose)][-1]
-        file = [file, *re.findall(r"`([\w/]+/\w+\.py)`", prose)][-1]
-        yield step, file, block
+def welcome(*, customer_id: int) -> None:
+    Customer.objects.filter(pk=customer_id).update(welcomed=True)
+""",
+}
 
 
 @pytest.fixture
@@ -34,69 +57,262 @@ def copy(borrowed: Project, stack: Stack, mypy_cache: dict[str, str]) -> Project
     return borrowed
 
 
+@pytest.fixture
+def shop(copy: Project) -> Project:
+    """A project with the app of the docs' examples."""
+    copy.run("manage.py", "startapp", "shop")
+    copy.run("manage.py", "migrate")
+    return copy
+
+
+def documents(project: Project) -> dict[str, str]:
+    """Return the project's documents by their paths."""
+    paths = [*project.path.glob("*.md"), *project.path.glob("*/*.md")]
+    return {path.relative_to(project.path).as_posix(): path.read_text() for path in paths}
+
+
+def anchors(text: str) -> list[str]:
+    """Return the addresses of a document's headings, as GitHub makes them."""
+    return [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in sections(text)]
+
+
+def test_links_lead_somewhere(project: Project) -> None:
+    links = [
+        (document, target)
+        for document, text in documents(project).items()
+        for target in re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+    ]
+    assert len(links) > 20
+    for document, target in links:
+        parts = urlsplit(target)
+        path = project.path / Path(document).parent / parts.path if parts.path else None
+        text = (path or project.path / document).read_text()
+        assert not parts.fragment or parts.fragment in anchors(text), f"{document}: {target}"
+
+
+def test_each_document_begins_with_its_contents(project: Project) -> None:
+    found = [text for path, text in documents(project).items() if path.startswith("docs/")]
+    assert len(found) == 4
+    for text in found:
+        _, *headings = anchors(text)
+        assert re.findall(r"^- \[.+\]\(#(.+)\)$", text, re.MULTILINE) == headings
+
+
+def test_every_section_with_code_is_followed_by_a_test(project: Project) -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    followed = set()
+    for document, text in documents(project).items():
+        _, *headings = sections(text)
+        for heading in headings:
+            if {block.language for block in blocks(sections(text)[heading])} - {"text"}:
+                assert f'"{heading}"' in tests, f"{document}: {heading}"
+                followed.add(heading)
+    assert len(followed) > 15
+
+
+def test_the_first_command_is_the_one_that_other_tests_start(project: Project) -> None:
+    (command,) = commands(section(project, "README.md", "Start"))
+    assert command.split() == ["uv", "run", *DEVELOPMENT]
+
+
+def test_a_job_is_added_as_the_readme_says(copy: Project) -> None:
+    text = section(copy, "README.md", "Add a job")
+    (start,) = re.findall(r"`(uv run .+? startapp shop)`", text)
+    run(copy, start)
+    follow(copy, text)
+    sort_imports(copy)
+    test = commands(section(copy, "README.md", "Test"))
+    # All tests are run as printed in a clone, in test_boot.py.
+    test[test.index("uv run pytest")] += " shop"
+    for command in test:
+        run(copy, command)
+    copy.run("manage.py", "migrate")
+    shell(copy, "from shop import services; services.publish_item(name='Tea')")
+    assert "Subject: New in the shop" in work(copy)
+
+
 @pytest.mark.timeout(300)
-def test_the_chapter_on_jobs(copy: Project) -> None:
-    def add(file: str, block: str) -> None:
-        path = copy.path / file
-        path.write_text((f"{path.read_text()}\n\n" if path.exists() else "") + block)
+def test_the_chapters_on_a_job(copy: Project) -> None:
+    follow(copy, section(copy, JOBS, "Add an app"))
+    assert re.search(r"Job shop\.finish_item\[\d+\] ended with status: Success", work(copy))
 
-    def see_it_work() -> None:
-        copy.run("manage.py", "check", "--fail-level", "WARNING")
-        copy.run("mypy", ".")
-        copy.run("pytest", f"{copy.app}/tests/test_greet.py")
-
-    services = copy.path / copy.app / "services.py"
-    services.write_text(
-        services.read_text().replace(
-            "\nfrom itertools", "\nfrom datetime import timedelta\nfrom itertools"
-        )
-    )
-    *steps, (rename, _, renamed) = snippets(chapter(copy, "Jobs"))
-    assert [step for step, _, _ in steps] == [
-        "Declare", "Implement", "Implement", "Defer", "Defer", "Test",
-    ]  # fmt: skip
-    assert rename == "Rename"
-    for _, file, block in steps:
-        add(file, block)
-    see_it_work()
+    write = section(copy, JOBS, "Write a job")
+    follow(copy, section(copy, JOBS, "Test a job"))
+    for block in blocks(write, "python"):
+        add_code(copy.path / block.file, block.content)
+    sort_imports(copy)
+    for command in commands(write):
+        run(copy, command)
+    lint(copy)
+    copy.run("pytest", "shop")
 
     # A job that waits under the old name is done under the new one.
-    defer = f"from {copy.app} import tasks; tasks.greet.defer(contact_id=1)"
-    copy.run("manage.py", "shell", "-c", defer)
-    declaration = copy.path / copy.app / "tasks.py"
-    old = next(block for step, _, block in steps if step == "Declare")
-    declaration.write_text(declaration.read_text().replace(old, renamed))
-    for file in (
-        f"{copy.app}/tests/test_greet.py",
-        f"{copy.app}/services.py",
-        f"tasks/{copy.app}.py",
-    ):
-        path = copy.path / file
-        path.write_text(re.sub(r"\b(tasks|bridge)\.greet\b", r"\1.welcome", path.read_text()))
-    tasks = copy.path / "tasks" / f"{copy.app}.py"
-    tasks.write_text(tasks.read_text().replace("def greet(", "def welcome("))
-    see_it_work()
-    done = copy.run("procrastinate", "--app=tasks.app", "worker", "--one-shot", PYTHONPATH=".")
-    assert f"Starting job {copy.app}.greet[" in done.stdout
-    assert "Contact matching query does not exist" in done.stdout
+    shell(copy, "from shop import tasks; tasks.announce_item.defer(item_id=0)")
+    change = section(copy, JOBS, "Change or remove a job")
+    (new,) = blocks(change, "python")
+    old = next(blocks(write, "python"))
+    assert new.file == old.file == "shop/tasks.py"
+    replace(copy, new.file, re.escape(old.content), new.content)
+    replace(copy, "shop/services.py", r"tasks\.announce_item\b", "tasks.advertise_item")
+    replace(copy, "shop/tests/test_announce.py", r"tasks\.announce_item\b", "tasks.advertise_item")
+    replace(copy, "tasks/shop.py", r"(bridge\.|def )announce_item\b", r"\1advertise_item")
+    lint(copy)
+    copy.run("pytest", "shop")
+    (check,) = commands(change)
+    assert "no issues" in run(copy, check)
+    done = work(copy)
+    assert "Starting job shop.announce_item[" in done
+    assert "Item matching query does not exist" in done
 
-    # Removed on both sides, and nothing is left of it.
-    declaration.write_text(declaration.read_text().replace(f"\n\n{renamed}", ""))
-    body = next(block for step, file, block in steps if file.startswith("tasks/"))
-    tasks.write_text(
-        re.sub(r"\n\n" + re.escape(body).replace("greet", r"\w+"), "", tasks.read_text())
-    )
-    assert "welcome" not in declaration.read_text() + tasks.read_text()
-    copy.run("manage.py", "check", "--database=default", "--fail-level", "WARNING")
+    # A job that still waits when its definitions are gone is named.
+    shell(copy, "from shop import tasks; tasks.advertise_item.defer(item_id=0)")
+    replace(copy, new.file, re.escape(new.content), "")
+    replace(copy, "tasks/shop.py", r"@bridge\.advertise_item(.|\n)+?\n(?=\n|\Z)", "")
+    assert "Jobs wait as shop.advertise_item, which is no task." in run(copy, check)
+    assert "TaskNotFound" in work(copy)
+    assert "no issues" in run(copy, check)
+
+
+def replace(project: Project, file: str, pattern: str, by: str) -> None:
+    path = project.path / file
+    changed, times = re.subn(pattern, by, path.read_text())
+    assert times, pattern
+    path.write_text(changed)
 
 
 @pytest.mark.timeout(300)
-def test_the_chapter_on_a_new_app(copy: Project) -> None:
-    copy.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
-    text, _ = chapter(copy, "Add an app").split("\n### ", 1)
-    start, use = re.findall("^    (uv run .+)$", text, re.MULTILINE)
-    subprocess.run(start, shell=True, cwd=copy.path, env=copy.env, check=True)
+def test_the_chapters_on_more_kinds_of_jobs(shop: Project) -> None:
+    chapters = ("Retries", "Periodic jobs", "Async jobs", "Progress and results")
+    for heading in chapters:
+        follow(shop, section(shop, JOBS, heading))
+    sort_imports(shop)
+    shop.run("manage.py", "makemigrations")
+    shop.run("manage.py", "migrate")
+    lint(shop)
+
+    # Cron lines are in UTC, whatever the settings say.
+    replace(shop, f"{shop.slug}/settings.py", 'TIME_ZONE = "UTC"', 'TIME_ZONE = "Asia/Tokyo"')
+    next_tick = """
+from jobs import upstream
+from jobs.worker import find_app
+app = find_app()
+app.perform_import_paths()
+for periodic in upstream.periodic_tasks(app):
+    if periodic.task.name == "shop.remove_old_items":
+        print(periodic.croniter.get_next(float, start_time=0.0))
+"""
+    assert float(shell(shop, next_tick)) == 2.5 * 60 * 60
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        shell(
+            shop,
+            f"""
+from shop import services, tasks
+from shop.models import Item
+item = Item.objects.create(name="Tea")
+tasks.ask_supplier.defer(item_id=item.pk, host="127.0.0.1", port={port})
+tasks.order_item.defer(item_id=item.pk)
+report = services.start_report()
+assert services.report_state(report) == "todo"
+cancelled = services.start_report()
+services.cancel_report(cancelled)
+assert services.report_state(cancelled) == "cancelled"
+""",
+        )
+        done = work(shop)
+    assert re.search(r"Job shop\.order_item\[\d+\] ended with status: Error, to retry", done)
+    state = """
+from shop import services
+from shop.models import Item, Report
+print(Item.objects.get().finished_at is not None, end=" ")
+for report in Report.objects.order_by("pk"):
+    print(services.report_state(report), report.done, report.total, report.text, end=" ")
+"""
+    assert shell(shop, state).strip() == "True finished 1 1 Tea cancelled 0 1"
+
+
+def test_an_app_that_a_team_has_gets_a_job(copy: Project) -> None:
+    for name, content in CRM.items():
+        path = copy.path / "crm" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+    replace(copy, f"{copy.slug}/settings.py", '"users",\n', '"users",\n    "crm",\n')
+    copy.run("manage.py", "makemigrations", "crm")
     copy.run("manage.py", "migrate")
-    subprocess.run(use, shell=True, cwd=copy.path, env=copy.env, check=True)
-    done = copy.run("procrastinate", "--app=tasks.app", "worker", "--one-shot", PYTHONPATH=".")
-    assert re.search(r"Job shop\.\w+\[\d+\] ended with status: Success", done.stdout)
+    shell(copy, "from crm.models import Customer; Customer.objects.create(pk=1)")
+    replace(copy, "pyproject.toml", r'    "users",\n', '    "users",\n    "crm",\n')
+    follow(copy, section(copy, JOBS, "Bring jobs into an app you have"))
+    lint(copy)
+    work(copy)
+    welcomed = "from crm.models import Customer; print(Customer.objects.get().welcomed)"
+    assert shell(copy, welcomed) == "True\n"
+
+
+def test_the_admin_shows_a_new_field_of_the_user(copy: Project) -> None:
+    follow(copy, section(copy, JOBS, "Add a field to the user"))
+    lint(copy)
+    page = """
+from django.test import Client
+from users.models import User
+client = Client(headers={"Host": "localhost"})
+dev = User.objects.get(username="dev")
+client.force_login(dev)
+print(client.get(f"/admin/users/user/{dev.pk}/change/").content.decode())
+"""
+    assert 'name="phone"' in shell(copy, page)
+    copy.run("pytest", "users")
+
+
+def test_static_files_are_collected_in_one_line(borrowed: Project) -> None:
+    run(borrowed, *commands(section(borrowed, DEPLOY, "Build")))
+    assert (borrowed.path / "staticfiles" / "staticfiles.json").exists()
+
+
+@pytest.mark.timeout(300)
+def test_production_is_tried_at_home(copy: Project, start: Start) -> None:
+    port = free_port()
+    text = section(copy, DEPLOY, "Try production at home").replace("8001", str(port))
+    prepare, processes = (block.content for block in blocks(text, "sh"))
+    run(copy, prepare)
+    command = processes.removeprefix("uv run ").split()
+    running = start(copy, *command)
+    (address,) = re.findall(r"^(http://\S+) answers", text, re.MULTILINE)
+
+    def is_ready() -> bool:
+        assert running.process.poll() is None, running.output
+        try:
+            return httpx.get(address).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(is_ready)
+    running.wait_for("Starting worker")
+
+    lines = (copy.path / ".env.production").read_text().splitlines()
+    variables = dict(line.split("=", 1) for line in lines)
+    (create,) = commands(section(copy, DEPLOY, "The first user"))
+    run(copy, create, **variables)
+    password = "from users.models import User; print(User.objects.get(username='ann').is_superuser)"
+    assert shell(copy, password) == "True\n"
+
+
+def test_the_processes_are_those_of_the_procfile(project: Project) -> None:
+    table = section(project, DEPLOY, "Processes")
+    procfile = (project.path / "Procfile").read_text()
+    described = re.findall(r"^\| (\w+).* \| `(.+)` \|$", table, re.MULTILINE)
+    run_ = re.findall(r"^(\w+): DEBUG=off (.+)$", procfile, re.MULTILINE)
+    assert described == run_
+
+
+def test_the_machinery_has_what_its_readmes_offer(installed: Project) -> None:
+    for unit in ("jobs", "devdb"):
+        text = (installed.path / unit / "README.md").read_text()
+        names = set(re.findall(rf"`({unit}(?:\.\w+)+)`", text))
+        assert len(names) > 3
+        code = f"""
+import pkgutil
+for name in {sorted(names)}:
+    pkgutil.resolve_name(name)
+"""
+        shell(installed, code)

@@ -1,9 +1,8 @@
-"""What the rendered README says to do, done to the letter."""
+"""The recipes that install packages, followed to the letter."""
 
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from conftest import (
     Stack,
     Start,
     both_stacks,
-    find_uv,
     free_port,
     install,
     render,
@@ -24,31 +22,20 @@ from conftest import (
     wait_until,
 )
 from contacts_file import make_contacts_file
+from documents import (
+    active,
+    add_code,
+    apply_diff,
+    blocks,
+    follow,
+    lint,
+    run,
+    section,
+    shell,
+    work,
+)
 
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-# An app as a team has it, without any jobs.
-CRM = {
-    "__init__.py": "",
-    "migrations/__init__.py": "",
-    "models.py": """\
-from django.db import models
-
-
-class Customer(models.Model):
-    welcomed = models.BooleanField(default=False)
-
-    def __str__(self) -> str:
-        return str(self.pk)
-""",
-    "services.py": """\
-from .models import Customer
-
-
-def welcome(*, customer_id: int) -> None:
-    Customer.objects.filter(pk=customer_id).update(welcomed=True)
-""",
-}
+RECIPES = "docs/recipes.md"
 
 pytestmark = [both_stacks, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -65,97 +52,8 @@ def own(stack: Stack, tmp_path: Path, mypy_cache: dict[str, str]) -> Iterator[Pr
     stop(project)
 
 
-def recipe(project: Project, heading: str) -> str:
-    """Return the README's text under a heading."""
-    readme = (project.path / "README.md").read_text()
-    _, found, rest = readme.partition(f"\n### {heading}\n")
-    assert found, f"the README has no heading {heading!r}"
-    return re.split(r"^##+ ", rest, maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def follow(project: Project, text: str) -> None:
-    """Do what each block says, to the file that was last named before it."""
-    for block in BLOCK.finditer(text):
-        language, content = block.groups()
-        if language == "console":
-            run_commands(project, content)
-            continue
-        named = re.findall(r"`([\w/]+\.py)`", text[: block.start()])
-        path = project.path / named[-1]
-        if language == "diff":
-            apply_diff(path, content)
-        else:
-            assert not path.exists()
-            path.write_text(content)
-
-
-def run_commands(project: Project, session: str) -> None:
-    """Type what stands after each prompt."""
-    path = f"{Path(find_uv()).parent}:{project.env['PATH']}"
-    for command in re.findall(r"^\$ (.+)$", session, re.MULTILINE):
-        done = subprocess.run(
-            command,
-            check=False,
-            shell=True,
-            cwd=project.path,
-            env=project.env | {"PATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}"
-
-
-def apply_diff(path: Path, diff: str) -> None:
-    """Change a file as the hunks of a diff say; each fits in one place."""
-    module = path.read_text()
-    for hunk in re.split(r"^@@\n", diff, flags=re.MULTILINE):
-        lines = hunk.splitlines(keepends=True)
-        before = "".join(line[1:] for line in lines if line[0] in " -")
-        after = "".join(line[1:] for line in lines if line[0] in " +")
-        assert module.count(before) == 1, before
-        module = module.replace(before, after)
-    path.write_text(module)
-
-
-def shell(project: Project, code: str) -> str:
-    return project.run("--quiet", "manage.py", "shell", "--verbosity=0", "-c", code).stdout
-
-
-def run_worker(project: Project) -> None:
-    """Let the worker do what waits."""
-    worker = ("procrastinate", "--app=tasks.app", "worker", "--one-shot")
-    project.run(*worker, PYTHONPATH=".", DJANGO_SETTINGS_MODULE="my_project.settings")
-
-
-def lint(project: Project) -> None:
-    project.run("ruff", "check")
-    project.run("ruff", "format", "--check")
-    project.run("mypy", ".")
-    project.run("manage.py", "check", "--fail-level", "WARNING")
-
-
-def test_an_app_that_a_team_has_gets_a_job(own: Project) -> None:
-    for name, content in CRM.items():
-        path = own.path / "crm" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(content)
-    settings = own.path / "my_project/settings.py"
-    settings.write_text(settings.read_text().replace('"users",\n', '"users",\n    "crm",\n'))
-    own.run("manage.py", "makemigrations", "crm")
-    own.run("manage.py", "migrate")
-    shell(own, "from crm.models import Customer; Customer.objects.create(pk=1)")
-
-    text = recipe(own, "Bring the pattern into an app you have")
-    follow(own, text)
-    lint(own)
-    run_worker(own)
-    welcomed = "from crm.models import Customer; print(Customer.objects.get().welcomed)"
-    assert shell(own, welcomed).startswith("True\n")
-
-
 def test_the_older_connector_runs_a_job(own: Project) -> None:
-    follow(own, recipe(own, "The older connector (aiopg)"))
+    follow(own, section(own, RECIPES, "Use psycopg 2 in the worker"))
     own.run("manage.py", "startapp", "shop")
     lint(own)
     own.run("manage.py", "migrate")
@@ -164,9 +62,9 @@ def test_the_older_connector_runs_a_job(own: Project) -> None:
     assert own.run("--quiet", "python", "-c", connector).stdout == "AiopgConnector\n"
     django = "from django.db.backends.postgresql.psycopg_any import is_psycopg3 as new"
     assert shell(own, f"{django}; print(new)") == "True\n"
-    run_worker(own)
+    work(own)
     finished = "from shop.models import Item; print(bool(Item.objects.get().finished_at))"
-    assert shell(own, finished).startswith("True\n")
+    assert shell(own, finished) == "True\n"
 
 
 def spans(running: Running) -> dict[str, dict[str, Any]]:
@@ -183,13 +81,17 @@ def spans(running: Running) -> dict[str, dict[str, Any]]:
 def test_a_trace_leads_from_a_request_to_its_jobs(
     own: Project, start: Start, browse: Browse
 ) -> None:
-    text = recipe(own, "Trace a request into its jobs")
-    follow(own, text)
+    text = section(own, RECIPES, "Trace a request into its jobs")
+    add, web_command, worker_command = blocks(text, "sh")
+    run(own, add.content)
+    for block in blocks(text):
+        if block.language == "python":
+            add_code(own.path / block.file, block.content)
+        elif block.language == "diff":
+            apply_diff(own.path / block.file, block.content)
     lint(own)
     port = free_port()
-    own.env |= {
-        "DJANGO_SETTINGS_MODULE": "my_project.settings",
-        "PYTHONPATH": ".",
+    own.env |= active(own) | {
         "PORT": str(port),
         "OTEL_TRACES_EXPORTER": "console",
         "OTEL_METRICS_EXPORTER": "none",
@@ -197,8 +99,7 @@ def test_a_trace_leads_from_a_request_to_its_jobs(
         "OTEL_BSP_SCHEDULE_DELAY": "100",
     }
     web, worker = (
-        start(own, *command.split())
-        for command in re.findall(r"^    (opentelemetry-.+)", text, re.MULTILINE)
+        start(own, "sh", "-c", command.content) for command in (web_command, worker_command)
     )
     browser = browse(port)
     wait_until(browser.is_up)

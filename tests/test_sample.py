@@ -1,12 +1,12 @@
 """Without the sample, which everybody removes some day, the rest is green."""
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
 import pytest
 from conftest import Project, Stack, find_uv, render, stop
+from documents import commands, section
 
 CHECKS = [
     ("manage.py", "check"),
@@ -55,9 +55,7 @@ def test_the_sample_is_removed_in_one_step(
     project = stack.lend(render(tmp_path, **names))
     project.env |= mypy_cache
     project.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
-    readme = (project.path / "README.md").read_text()
-    section = readme.split("## Remove the sample")[1].split("\n## ")[0]
-    steps = re.findall(r"\n    (.+)", section)
+    steps = commands(section(project, "docs/jobs.md", "Remove the sample"))
     try:
         stack.start_database(project)
         subprocess.run(
