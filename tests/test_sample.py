@@ -1,6 +1,7 @@
 """Without the sample, which everybody removes some day, the rest is green."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
