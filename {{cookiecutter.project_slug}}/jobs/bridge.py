@@ -108,6 +108,8 @@ class Job(Generic[P]):
     queueing_lock: str | None
     retry_strategy: BaseRetryStrategy | None
     aliases: tuple[str, ...]
+    atomic: bool = False
+    timeout: timedelta | None = None
     schedule_at: datetime | None = None
     schedule_in: timedelta | None = None
 
@@ -251,10 +253,15 @@ class Job(Generic[P]):
         Args:
             app: The worker's app.
             pass_context: The body takes the running job's `JobContext` first.
+
+        Raises:
+            TypeError: The job is atomic, and the body is async.
         """
         implement: Callable[..., Any] = app.task
 
         def bind(body: Callable[..., Any]) -> Any:
+            if self.atomic and inspect.iscoroutinefunction(body):
+                raise TypeError(f"{self.name} is atomic: its body must not be async")
             task = implement(
                 name=self.name,
                 aliases=list(self.aliases),
@@ -282,6 +289,8 @@ def job(
     queueing_lock: str | None = None,
     retry: BaseRetryStrategy | None = Retry(),  # noqa: B008, it has no state
     aliases: tuple[str, ...] = (),
+    atomic: bool = False,
+    timeout: timedelta | None = None,
 ) -> Callable[[Callable[P, None]], Job[P]]:
     """Return the decorator that declares a job from a signature without a body.
 
@@ -296,6 +305,11 @@ def job(
             ``retry=None``: a retry would collide with the one that waits.
         retry: What to do when the body raises; None is to fail at once.
         aliases: Former names, for jobs that still wait under them.
+        atomic: Whether the body and the end of the job are one transaction: its effects
+            in the database then happen exactly once. For sync bodies.
+        timeout: How long a job may run. When it is over, ``context.should_abort()`` is
+            true and an async job is cancelled; a sync one that goes on for ten seconds
+            more ends its worker. The job fails.
 
     Raises:
         TypeError: The declaration's parameters are not all named, or two jobs have
@@ -322,6 +336,8 @@ def job(
             queueing_lock=queueing_lock,
             retry_strategy=retry,
             aliases=aliases,
+            atomic=atomic,
+            timeout=timeout,
         )
         return declaration
 

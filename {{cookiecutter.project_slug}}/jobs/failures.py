@@ -14,16 +14,19 @@ from procrastinate.exceptions import JobAborted
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
-from . import upstream
+from . import retry, runs, upstream
 
 logger = logging.getLogger(__name__)
 
-# On the worker's own connection: Django's may be what failed.
-INSERT = """
-INSERT INTO jobs_jobfailure
-    (job_id, attempt, exception, message, traceback, host, duration, at)
-VALUES (%(job_id)s, %(attempt)s, %(exception)s, %(message)s, %(traceback)s,
-    %(host)s, %(duration)s, now())
+# Whether the error is kept or not, its retry must know what does not count as one.
+INSERT = f"""
+WITH kept AS (
+    INSERT INTO jobs_jobfailure
+        (job_id, attempt, exception, message, traceback, host, duration, at)
+    VALUES (%(job_id)s, %(attempt)s, %(exception)s, %(message)s, %(traceback)s,
+        %(host)s, %(duration)s, now())
+)
+{runs.INTERRUPTIONS}
 """
 
 
@@ -35,30 +38,52 @@ async def keep_failures(
     Raises:
         JobAborted: A user asked the job to stop; the worker would otherwise take its
             cancellation for an error to retry.
+        JobTimedOut: The job was asked to stop because its time was over.
+        JobCancelledItself: It was cancelled, but by nobody who may; the worker would
+            otherwise retry it for ever.
     """
+    failure: BaseException
     try:
         return await call_next()
-    except JobAborted:
-        raise
-    except asyncio.CancelledError:
-        if upstream.asked_to_stop_by_user(context):
+    except (JobAborted, asyncio.CancelledError) as error:
+        overdue: dict[int | None, BaseException] = getattr(worker, "overdue", {})
+        if context.job.id in overdue:
+            failure = overdue[context.job.id]
+        elif upstream.asked_to_stop_by_user(context):
             raise JobAborted from None
-        raise
-    except BaseException as error:
-        try:
-            store = context.app.connector.execute_query_async(
-                INSERT,
-                job_id=context.job.id,
-                attempt=context.job.attempts + 1,
-                host=socket.gethostname(),
-                duration=time.time() - context.start_timestamp,
-                **describe(error),
-            )
-            await asyncio.wait_for(store, timeout=10)
-        # The job's own error is its outcome, whatever happens to the record of it.
-        except (Exception, asyncio.CancelledError):
-            logger.exception("The failure of job %s is not kept", context.job.id)
-        raise
+        elif isinstance(error, JobAborted) or context.abort_reason():
+            raise
+        else:
+            failure = retry.JobCancelledItself("It was cancelled from within.")
+        failure.__cause__ = error
+    except BaseException as error:  # noqa: BLE001, it is raised below
+        failure = error
+    await keep(context, failure)
+    raise failure
+
+
+async def keep(context: JobContext, error: BaseException) -> None:
+    """Store an error, on the worker's own connection: Django's may be what failed."""
+    try:
+        store = context.app.connector.execute_query_all_async(
+            INSERT, **row(context, error)
+        )
+        found = await asyncio.wait_for(store, timeout=10)
+        retry.interruptions.set(sum(sum(one.values()) for one in found))
+    # The job's own error is its outcome, whatever happens to the record of it.
+    except (Exception, asyncio.CancelledError):
+        logger.exception("The failure of job %s is not kept", context.job.id)
+
+
+def row(context: JobContext, error: BaseException) -> dict[str, Any]:
+    """Return the columns of a `JobFailure`."""
+    return {
+        "job_id": context.job.id,
+        "attempt": context.job.attempts + 1,
+        "host": socket.gethostname(),
+        "duration": time.time() - context.start_timestamp,
+        **describe(error),
+    }
 
 
 def describe(error: BaseException) -> dict[str, str]:
@@ -67,15 +92,19 @@ def describe(error: BaseException) -> dict[str, str]:
     Returns:
         ``exception``, ``message`` and ``traceback``, the last of them 16 kB at most.
     """
+    message = text_of(error)
     text = "".join(traceback.format_exception(error))
-    message = str(error)
+    # Causes may go in a circle.
+    chain: dict[int, BaseException] = {}
     link: BaseException | None = error
-    while link:
+    while link and id(link) not in chain:
+        chain[id(link)] = link
         if isinstance(link, Error | psycopg.Error):
             # PostgreSQL's further lines (DETAIL, CONTEXT) quote the rows.
-            first_line = str(link).partition("\n")[0]
-            text = text.replace(str(link), first_line)
-            message = message.replace(str(link), first_line)
+            whole = text_of(link)
+            first_line = whole.partition("\n")[0]
+            text = text.replace(whole, first_line)
+            message = message.replace(whole, first_line)
         link = link.__cause__ or link.__context__
     return {
         "exception": type(error).__qualname__[:200],
@@ -84,11 +113,19 @@ def describe(error: BaseException) -> dict[str, str]:
     }
 
 
+def text_of(error: BaseException) -> str:
+    """Return an error's text, or say that it has none that can be read."""
+    try:
+        return str(error)
+    except Exception as problem:  # noqa: BLE001, an error's own code may raise anything
+        return f"(its text cannot be read: {type(problem).__qualname__})"
+
+
 def storable(text: str, limit: int = 16_000) -> str:
     """Return the end of a text, as PostgreSQL can store it.
 
     Args:
         limit: In bytes.
     """
-    kept = text.replace("\0", "�").encode(errors="replace")[-limit:]
+    kept = text.replace("\0", "\ufffd").encode(errors="replace")[-limit:]
     return kept.decode(errors="ignore")

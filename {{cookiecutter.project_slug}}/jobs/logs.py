@@ -5,6 +5,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from procrastinate import JobContext
+from procrastinate.jobs import Job
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
@@ -17,8 +18,20 @@ async def with_job(
     call_next: AsyncCallNext, context: JobContext, worker: Worker
 ) -> Any:
     """Log a job's lines with its id, task, queue and attempt. A worker middleware."""
-    _fields.set(_describe(context.job.log_context()))
+    set_job(context.job)
     return await call_next()
+
+
+def set_job(job: Job) -> None:
+    """Log the lines that follow, in this context, with a job's fields."""
+    _fields.set(
+        {
+            "job_id": job.id,
+            "task": job.task_name,
+            "queue": job.queue,
+            "attempt": job.attempts + 1,
+        }
+    )
 
 
 class JobFilter(logging.Filter):
@@ -37,6 +50,11 @@ class JobFilter(logging.Filter):
         record.msg = upstream.without_arguments(record.getMessage())
         record.args = None
         fields.pop("jobs", None)
+        if upstream.starts_job(fields):
+            # Of no more interest than its end, which says the same and more.
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+            if not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+                return False
         if isinstance(job := fields.pop("job", None), dict):
             fields.update(_describe(job))
         if upstream.ends_in_abort(fields):

@@ -48,6 +48,40 @@ class JobFailure(models.Model):
         return f"attempt {self.attempt}: {self.exception}"
 
 
+class Interruption(models.Model):
+    """How often a job was cut short through no error of its own."""
+
+    job_id = models.BigIntegerField(primary_key=True)
+    give_backs = models.PositiveIntegerField(
+        default=0, help_text="By workers that were stopped."
+    )
+    deaths = models.PositiveIntegerField(default=0, help_text="By workers that died.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"job {self.job_id}: {self.give_backs} give-backs, {self.deaths} deaths"
+
+
+class WorkerInfo(models.Model):
+    """What a worker says of itself when it starts; Procrastinate keeps its heartbeat."""
+
+    worker_id = models.BigIntegerField(primary_key=True)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    started_at = models.DateTimeField()
+    queues = models.JSONField(help_text="Those that it serves; none stands for all.")
+    tasks = models.JSONField(help_text="The names of its tasks.")
+    periodic = models.JSONField(help_text="The cron lines of its periodic tasks.")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"worker {self.worker_id} on {self.host}"
+
+
 class QueueSample(models.Model):
     """What was in a queue in one minute."""
 

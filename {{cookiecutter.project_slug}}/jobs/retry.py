@@ -1,9 +1,10 @@
-"""What happens to a job whose body raised."""
+"""What happens to a job whose body raised, or whose worker died."""
 
 import random
 import smtplib
 import socket
 from asyncio import CancelledError
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from django.db import InterfaceError, OperationalError
@@ -11,9 +12,36 @@ from procrastinate.exceptions import JobAborted
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
+interruptions: ContextVar[int] = ContextVar("interruptions", default=0)
+"""How many of the job's attempts a stopping or dying worker cut short."""
+
 
 class JobStalled(Exception):
-    """The job's worker died."""
+    """The job's worker died.
+
+    Args:
+        deaths: How many workers of this job have died by now.
+    """
+
+    def __init__(self, deaths: int = 1) -> None:
+        super().__init__(deaths)
+        self.deaths = deaths
+
+
+class JobTimedOut(Exception):
+    """The job ran for longer than its declaration allows."""
+
+
+class JobCut(Exception):
+    """The worker ended under the job, which must not run twice."""
+
+
+class EventLoopBlocked(Exception):
+    """The job kept the worker's event loop from turning."""
+
+
+class JobCancelledItself(Exception):
+    """The job was cancelled, but neither by a person nor by its worker's end."""
 
 
 TRANSIENT = (
@@ -30,17 +58,20 @@ TRANSIENT = (
 
 @dataclass(frozen=True, kw_only=True)
 class Retry(BaseRetryStrategy):
-    """Try again after errors that pass; fail at once on those that stay.
+    """Retry transient errors; fail at once on all others.
 
     Args:
-        max_attempts: How often the body runs at most. Jobs that a stopping worker
-            cut short go back to the queue whatever their number.
+        max_attempts: How often the body may raise. Attempts that a stopping or dying
+            worker cut short do not count.
+        max_deaths: How often the job's worker may die before the job is taken for the
+            cause, and fails.
         wait: Seconds before the second attempt; each later wait is twice as long.
         max_wait: The longest wait, in seconds.
-        exceptions: What to try again after.
+        exceptions: The errors to retry.
     """
 
     max_attempts: int = 5
+    max_deaths: int = 3
     wait: float = 5
     max_wait: float = 600
     exceptions: tuple[type[BaseException], ...] = TRANSIENT
@@ -49,14 +80,17 @@ class Retry(BaseRetryStrategy):
         self, *, exception: BaseException, job: Job
     ) -> RetryDecision | None:
         """Return when to run the job again, or None to let it fail."""
-        # The worker asks only if it stops: jobs that a user aborts end as aborted.
+        # The worker asks only when it stops: a job that a person aborts ends aborted.
         if isinstance(exception, JobAborted | CancelledError):
             return RetryDecision()
-        # A job that may run twice at all may do so after its worker died.
-        if not isinstance(exception, (JobStalled, *self.exceptions)):
+        # A job that may be retried may also be retried after its worker died.
+        if isinstance(exception, JobStalled):
+            return RetryDecision() if exception.deaths < self.max_deaths else None
+        if not isinstance(exception, self.exceptions):
             return None
-        if job.attempts + 1 >= self.max_attempts:
+        failed_before = job.attempts - interruptions.get()
+        if failed_before + 1 >= self.max_attempts:
             return None
-        wait = min(self.max_wait, self.wait * 2**job.attempts)
+        wait = min(self.max_wait, self.wait * 2**failed_before)
         # Jitter, so that jobs which failed together do not come back together.
         return RetryDecision(retry_in={"seconds": round(wait * random.uniform(0.5, 1))})

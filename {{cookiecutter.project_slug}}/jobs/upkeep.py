@@ -6,19 +6,23 @@ something periodic must always be registered.
 
 import logging
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import F, Max
 from django.utils import timezone
 from procrastinate import App
 
 from . import stats, upstream
-from .models import JobFailure, QueueSample
+from .models import Interruption, JobFailure, QueuedJob, QueueSample
 from .retry import JobStalled
 
 logger = logging.getLogger(__name__)
+
+APART = timedelta(seconds=10)
+"""Between the runs of jobs that may have killed a worker."""
 
 # In the order of ids, which is that of age: it reads the old jobs, and one batch of
 # younger ones.
@@ -46,6 +50,14 @@ UPDATE procrastinate_jobs SET worker_id = NULL
 WHERE worker_id IN (SELECT id FROM procrastinate_workers)
     AND status NOT IN ('todo', 'doing')
     AND id < (SELECT max(id) FROM procrastinate_jobs) - 1000
+"""
+
+# What is kept of jobs and workers that are gone.
+FORGET = """
+DELETE FROM jobs_interruption kept
+WHERE NOT EXISTS (SELECT FROM procrastinate_jobs WHERE id = kept.job_id);
+DELETE FROM jobs_workerinfo kept
+WHERE NOT EXISTS (SELECT FROM procrastinate_workers WHERE id = kept.worker_id)
 """
 
 # The worker runs no middleware for a job whose task it does not know.
@@ -92,13 +104,18 @@ def rescue_stalled_jobs(app: App) -> None:
     """
     for job in stats.stalled():
         task = app.tasks.get(job.task_name)
-        retry = upstream.retry_decision(task, JobStalled(), job)
+        interruption = Interruption.objects.filter(pk=job.pk).first()
+        interruption = interruption or Interruption(pk=job.pk)
+        interruption.deaths += 1
+        retry = upstream.retry_decision(task, JobStalled(interruption.deaths), job)
         status, due = "failed", job.scheduled_at
         if job.abort_requested:
             status = "aborted"
         # A retry would collide with a job waiting under the same queueing lock.
         elif retry and not job.queueing_lock:
-            status, due = "todo", retry.retry_at
+            status, due = "todo", retry.retry_at or timezone.now()
+            if interruption.deaths > 1:
+                due = after_other_suspects()
         with transaction.atomic():
             # Condition and update are one statement: another worker may have rescued
             # the job, and it may be running again.
@@ -110,12 +127,25 @@ def rescue_stalled_jobs(app: App) -> None:
                 abort_requested=False,
                 worker=None,
             ):
+                interruption.save()
                 JobFailure.objects.create(
                     job=job,
                     attempt=job.attempts + 1,
                     exception=JobStalled.__qualname__,
                     message=f"Its worker died; the job is {status} now.",
                 )
+
+
+def after_other_suspects() -> datetime:
+    """Return when a job may run that was there when two workers died.
+
+    It runs apart from the others of which that is true, so that the next death tells
+    which of them is the cause.
+    """
+    suspects = Interruption.objects.filter(deaths__gt=1).values("pk")
+    waiting = QueuedJob.objects.filter(status="todo", pk__in=suspects)
+    last: datetime | None = waiting.aggregate(last=Max("scheduled_at"))["last"]
+    return max(timezone.now(), last + APART) if last else timezone.now()
 
 
 def watch() -> None:
@@ -149,5 +179,6 @@ def prune() -> None:
         while after is not None:
             cursor.execute(PRUNE_A_BATCH, {"after": after, "before": before})
             after = (cursor.fetchone() or (None,))[0]
+        cursor.execute(FORGET)
     JobFailure.objects.filter(at__lt=before).delete()
     QueueSample.objects.filter(minute__lt=timezone.now() - stats.DAY).delete()

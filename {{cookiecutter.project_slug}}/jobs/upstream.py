@@ -7,13 +7,21 @@ Procrastinate moved; mend it here.
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import re
+import time
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 
-from procrastinate import App, jobs
+from procrastinate import App, jobs, middleware, utils, worker
+from procrastinate.app import WorkerOptions
+from procrastinate.contrib.django import DjangoApp
 from procrastinate.contrib.django import app as django_app
-from procrastinate.job_context import AbortReason, JobContext
+from procrastinate.contrib.django.db_cleanup import close_db_connections
+from procrastinate.exceptions import JobAborted
+from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.periodic import PeriodicTask
 from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
@@ -21,11 +29,14 @@ from procrastinate.tasks import Task
 if TYPE_CHECKING:
     from .models import QueuedJob
 
+Slot: TypeAlias = "asyncio.Task[Any]"
+"""What the event loop has for each job that runs."""
+
 QueueRow = jobs.Job
 """A job as Procrastinate inserts it; its id is the database's."""
 
 LEANED_ON = {
-    "app.py": ["job_manager", "periodic_registry", "worker_defaults"],
+    "app.py": ["_worker", "job_manager", "periodic_registry", "worker_defaults"],
     "contrib/django/models.py": ["procrastinate_job"],
     "contrib/django/admin.py": ["ProcrastinateJobAdmin", "pretty_args"],
     "contrib/django/procrastinate_app.py": ["will_configure_task"],
@@ -53,7 +64,26 @@ LEANED_ON = {
         "scheduled_at",
     ],
     "tasks.py": ["get_retry_exception", "pass_context", "retry_strategy"],
-    "worker.py": ["job_aborted"],
+    "contrib/django/db_cleanup.py": ["close_db_connections"],
+    "middleware.py": ["compose", "is_async_middleware"],
+    "utils.py": ["cancel_and_capture_errors"],
+    "worker.py": [
+        "_abort_job",
+        "_abort_running_jobs",
+        "_job_ids_to_abort",
+        "_log_job_outcome",
+        "_new_job_event",
+        "_persist_job_status",
+        "_process_job",
+        "_running_jobs",
+        "_shutdown",
+        "_start_side_tasks",
+        "_stop_event",
+        "job_aborted",
+        "listener",
+        "start_job",
+        "poll_jobs_to_abort",
+    ],
 }
 """What this machinery uses, by the file of Procrastinate's package that defines it."""
 
@@ -90,7 +120,7 @@ def put_back(job_id: int, due: datetime) -> None:
 
 
 def retry_decision(
-    task: Task[Any, Any, Any] | None, error: BaseException, job: QueuedJob
+    task: Task[Any, Any, Any] | None, error: BaseException, job: QueuedJob | QueueRow
 ) -> RetryDecision | None:
     """Return when a task's retry strategy runs the job again after an error.
 
@@ -99,7 +129,8 @@ def retry_decision(
     """
     if task is None:
         return None
-    retry = task.get_retry_exception(exception=error, job=job.procrastinate_job)
+    row = job if isinstance(job, QueueRow) else job.procrastinate_job
+    retry = task.get_retry_exception(exception=error, job=row)
     return retry.retry_decision if retry else None
 
 
@@ -123,6 +154,177 @@ def ends_in_abort(record: dict[str, Any]) -> bool:
     return str(record.get("action")).startswith("job_aborted")
 
 
+def starts_job(record: dict[str, Any]) -> bool:
+    """Tell if a log record says that a job starts."""
+    return record.get("action") == "start_job"
+
+
 def may_follow_later(migration: str) -> bool:
     """Tell if a migration of Procrastinate is for when no older code runs any more."""
     return "_post_" in migration
+
+
+class WorkerApp(DjangoApp):
+    """An app that makes its worker with `make_worker`."""
+
+    def make_worker(self, **options: Any) -> worker.Worker:
+        """Return a worker."""
+        return worker.Worker(app=self, **options)
+
+    def _worker(self, **kwargs: Unpack[WorkerOptions]) -> worker.Worker:
+        return self.make_worker(**{**self.worker_defaults, **kwargs})
+
+
+class Worker(worker.Worker):
+    """Procrastinate's worker, with public names for what is built on it."""
+
+    _side_tasks: list[Slot]
+
+    @property
+    def running(self) -> dict[Slot, JobContext]:
+        """The jobs that run."""
+        return self._running_jobs
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stop_event.is_set()
+
+    def deletes(self, status: jobs.Status) -> bool:
+        """Tell if jobs that end so are deleted."""
+        condition = self.delete_jobs
+        return condition is jobs.DeleteJobCondition.ALWAYS or (
+            condition is jobs.DeleteJobCondition.SUCCESSFUL
+            and status is jobs.Status.SUCCEEDED
+        )
+
+    def look_for_jobs(self) -> None:
+        """Fetch jobs now instead of at the next poll. To be called on the loop."""
+        self._new_job_event.set()
+
+    def ask_to_stop(self, slot: Slot | None = None) -> None:
+        """Ask a job to stop as if a person did, or all of them, for the worker ends."""
+        if slot:
+            context = self._running_jobs[slot]
+            self._abort_job(slot, context, AbortReason.USER_REQUEST)
+            return
+        for task, context in self._running_jobs.items():
+            self._abort_job(task, context, AbortReason.SHUTDOWN)
+
+    def context(self, job: jobs.Job, start: float) -> JobContext:
+        """Return the context of a job that was taken."""
+        return JobContext(
+            app=self.app,
+            worker_name=self.worker_name,
+            worker_queues=self.queues,
+            additional_context=dict(self.additional_context or {}),
+            job=job,
+            abort_reason=lambda: self._job_ids_to_abort.get(job.id or 0),
+            start_timestamp=start,
+        )
+
+    def sync_middleware(self, task: Task[..., Any, ...]) -> list[Callable[..., Any]]:
+        """Return what runs around a sync task, but for the closing of connections."""
+        return [
+            function
+            for function in (*self.task_middleware, *task.task_middleware)
+            if function is not close_db_connections
+            and not middleware.is_async_middleware(function)
+        ]
+
+    def finished(self, job: jobs.Job) -> None:
+        """Forget that a job was asked to stop."""
+        self._job_ids_to_abort.pop(job.id or 0, None)
+
+    async def settle(self, context: JobContext, outcome: Callable[[], Any]) -> None:
+        """End a job, whose body has run already, as Procrastinate does.
+
+        Args:
+            outcome: Raises what the body raised, or returns what it returned, which
+                may be an awaitable. The worker's middleware is around it.
+        """
+        task = self.app.tasks[context.job.task_name]
+        result = JobResult(start_timestamp=context.start_timestamp)
+        error: BaseException | None = None
+        decision = None
+
+        async def replay() -> Any:
+            value = outcome()
+            return await value if inspect.isawaitable(value) else value
+
+        try:
+            call = middleware.compose(self.worker_middleware, replay, context, self)
+            result.result = await call()
+        except BaseException as caught:  # noqa: BLE001, as Procrastinate does
+            error = caught
+            if (
+                not isinstance(error, JobAborted)
+                or context.abort_reason() is AbortReason.SHUTDOWN
+            ):
+                decision = task.get_retry_exception(exception=error, job=context.job)
+        result.end_timestamp = time.time()
+        status = jobs.Status.SUCCEEDED
+        if error:
+            cut = isinstance(error, JobAborted | asyncio.CancelledError)
+            status = jobs.Status.ABORTED if cut else jobs.Status.FAILED
+        self._log_job_outcome(status, context, result, decision, error or False)
+        retry = decision.retry_decision if decision else None
+        await asyncio.shield(
+            self._persist_job_status(context.job, status, retry, context, result)
+        )
+
+    # What a subclass makes of it.
+
+    async def process(self, context: JobContext) -> None:
+        """Run a job, and end it."""
+        await super()._process_job(context)
+
+    async def end_run(
+        self, job: jobs.Job, status: jobs.Status, decision: RetryDecision | None
+    ) -> bool:
+        """Record how a job ended."""
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        """Wait for the jobs that run, and end those whose time is over."""
+        await super()._shutdown(self._side_tasks)
+
+    async def cut_jobs(self) -> None:
+        """End the jobs that run although the graceful time is over."""
+        await super()._abort_running_jobs()  # type: ignore[no-untyped-call]
+
+    async def supervise(self) -> None:
+        """Do what is done while the worker lives; it stops the worker by raising."""
+        raise NotImplementedError
+
+    # How Procrastinate asks for it.
+
+    async def _process_job(self, context: JobContext) -> None:
+        await self.process(context)
+
+    async def _persist_job_status(
+        self,
+        job: jobs.Job,
+        status: jobs.Status,
+        retry_decision: RetryDecision | None,
+        context: JobContext,
+        job_result: JobResult | None,
+    ) -> None:
+        await self.end_run(job, status, retry_decision)
+        self.finished(job)
+
+    def _start_side_tasks(self) -> list[Slot]:
+        supervisor = asyncio.create_task(self.supervise(), name="supervisor")
+        return [*super()._start_side_tasks(), supervisor]
+
+    async def _shutdown(self, side_tasks: list[Slot]) -> None:
+        alive = {"listener", "poll_jobs_to_abort", "supervisor"}
+        kept = [task for task in side_tasks if task.get_name() in alive]
+        self._side_tasks = [task for task in side_tasks if task not in kept]
+        try:
+            await self.drain()
+        finally:
+            await utils.cancel_and_capture_errors(kept)
+
+    async def _abort_running_jobs(self) -> None:
+        await self.cut_jobs()

@@ -16,11 +16,12 @@ from django.db import connections
 from procrastinate import App, JobContext, PsycopgConnector
 from procrastinate.app import WorkerOptions
 from procrastinate.connector import BaseAsyncConnector
-from procrastinate.contrib.django import DjangoApp, connector_params
+from procrastinate.contrib.django import connector_params
 from procrastinate.middleware import AsyncCallNext, WorkerMiddleware
 from procrastinate.worker import Worker
 from psycopg import AsyncConnection
 
+from . import upstream
 from .failures import keep_failures
 from .logs import with_job
 
@@ -71,7 +72,10 @@ def make_app(
     from . import upkeep
 
     path = sys.modules[package].__path__
+    middleware = list(middleware)
     app = WorkerApp(
+        # They run on the event loop, and so would not see the jobs of a lane.
+        lanes=settings.JOBS_LANES and not middleware,
         connector=connector or make_connector(),
         import_paths=[
             f"{package}.{module.name}" for module in pkgutil.iter_modules(path)
@@ -122,11 +126,25 @@ async def own_thread(
         return await call_next()
 
 
-class WorkerApp(DjangoApp):
-    """Refuses to work while ``manage.py check`` finds errors in the jobs."""
+class WorkerApp(upstream.WorkerApp):
+    """The app of the project's worker.
+
+    Args:
+        lanes: Whether sync jobs follow one another in lanes, see `jobs.lanes`.
+    """
+
+    def __init__(self, *, lanes: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.lanes = lanes
+
+    def make_worker(self, **options: Any) -> Worker:
+        """Return a worker that is supervised, and has lanes."""
+        from .lanes import LaneWorker
+
+        return LaneWorker(app=self, lanes=self.lanes, **options)
 
     async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
-        """Check the jobs, then run a worker.
+        """Check the jobs, and run a worker unless ``manage.py check`` finds errors.
 
         Raises:
             SystemCheckError: The bridges and the tasks disagree.

@@ -270,6 +270,8 @@ else:
 # Apps' tasks.py are bridges, which need the app registry: nothing imports them early.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = None
 PROCRASTINATE_ON_APP_READY = "jobs.apps.forbid_worker"
+# Sync jobs follow one another in threads; off, Procrastinate's own worker runs them.
+JOBS_LANES = True
 # Finished jobs, their events and failures are deleted after this time.
 JOBS_KEPT = timedelta(days=7)
 # Alerts: the seconds that a due job may wait, by queue (the others as the default),

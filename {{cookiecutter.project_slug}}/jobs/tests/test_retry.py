@@ -11,7 +11,7 @@ from django.utils import timezone
 from procrastinate.exceptions import JobAborted
 from procrastinate.jobs import Job
 
-from ..retry import JobStalled, Retry
+from ..retry import JobStalled, Retry, interruptions
 
 Wait = Callable[..., timedelta | None]
 
@@ -42,7 +42,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
 
 
 @pytest.mark.parametrize(
-    "error", [OperationalError(), ConnectionResetError(), TimeoutError(), JobStalled()]
+    "error", [OperationalError(), ConnectionResetError(), TimeoutError()]
 )
 def test_errors_that_pass_are_tried_again(wait: Wait, error: Exception) -> None:
     assert wait(error)
@@ -65,7 +65,26 @@ def test_a_job_that_its_stopping_worker_cut_short_goes_back(
 def test_a_job_fails_after_its_last_attempt(wait: Wait) -> None:
     assert wait(OperationalError(), attempts=3)
     assert wait(OperationalError(), attempts=4) is None
-    assert wait(JobStalled(), attempts=4) is None
+
+
+def test_attempts_that_a_worker_cut_short_do_not_count(wait: Wait) -> None:
+    token = interruptions.set(20)
+    try:
+        first, last = wait(OperationalError(), 20), wait(OperationalError(), 23)
+        assert first
+        assert last
+        assert first < timedelta(seconds=10)
+        assert last > timedelta(seconds=10)
+        assert wait(OperationalError(), attempts=24) is None
+    finally:
+        interruptions.reset(token)
+
+
+def test_a_job_fails_with_the_third_death_of_its_worker(wait: Wait) -> None:
+    assert wait(JobStalled(1), attempts=100) == timedelta()
+    assert wait(JobStalled(2), attempts=100) == timedelta()
+    assert wait(JobStalled(3)) is None
+    assert wait(JobStalled(3), policy=Retry(max_deaths=4)) == timedelta()
 
 
 def test_waits_grow_to_a_limit_and_differ(wait: Wait) -> None:

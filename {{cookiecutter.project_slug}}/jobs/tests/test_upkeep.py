@@ -6,6 +6,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from .. import stats, upkeep
 from ..bridge import Job, job
-from ..models import JobFailure, QueuedJob, QueueSample
+from ..models import Interruption, JobFailure, QueuedJob, QueueSample
 from ..retry import Retry
 from ..testing import worker_app
 
@@ -97,11 +98,25 @@ def test_the_job_of_a_worker_that_lives_is_left_alone(run: Run) -> None:
 
 
 def test_a_job_that_kills_its_workers_fails_at_last(run: Run) -> None:
-    stalled = run(silent=31, attempts=2)
+    stalled = run(silent=31)
+    Interruption.objects.create(pk=stalled.pk, deaths=2)
     upkeep.rescue_stalled_jobs(app)
     stalled.refresh_from_db()
-    assert (stalled.status, stalled.attempts) == ("failed", 3)
+    assert (stalled.status, stalled.attempts) == ("failed", 1)
     assert "Its worker died" in stalled.failures.get().message
+
+
+def test_jobs_that_saw_two_workers_die_run_apart(run: Run) -> None:
+    stalled = [run(silent=31) for _ in range(3)]
+    for job in stalled:
+        Interruption.objects.create(pk=job.pk, deaths=1)
+    upkeep.rescue_stalled_jobs(app)
+    for job in stalled:
+        job.refresh_from_db()
+    due = sorted(job.scheduled_at or timezone.now() for job in stalled)
+    gaps = [second - first for first, second in pairwise(due)]
+    assert all(gap >= upkeep.APART for gap in gaps)
+    assert {job.status for job in stalled} == {"todo"}
 
 
 @pytest.mark.parametrize(
