@@ -108,15 +108,15 @@ def test_a_job_that_kills_its_workers_fails_at_last(run: Run) -> None:
 
 def test_jobs_that_saw_two_workers_die_run_apart(run: Run) -> None:
     stalled = [run(silent=31) for _ in range(3)]
-    for job in stalled:
-        Interruption.objects.create(pk=job.pk, deaths=1)
+    for one in stalled:
+        Interruption.objects.create(pk=one.pk, deaths=1)
     upkeep.rescue_stalled_jobs(app)
-    for job in stalled:
-        job.refresh_from_db()
-    due = sorted(job.scheduled_at or timezone.now() for job in stalled)
+    for one in stalled:
+        one.refresh_from_db()
+    due = sorted(one.scheduled_at or timezone.now() for one in stalled)
     gaps = [second - first for first, second in pairwise(due)]
     assert all(gap >= upkeep.APART for gap in gaps)
-    assert {job.status for job in stalled} == {"todo"}
+    assert {one.status for one in stalled} == {"todo"}
 
 
 @pytest.mark.parametrize(
