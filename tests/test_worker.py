@@ -1,0 +1,47 @@
+"""What must hold of a worker whatever happens to it: real processes, really killed."""
+
+import shutil
+
+import pytest
+from conftest import TEMPLATE, Project
+
+PLACES = {"worker_jobs.py": "tasks/faults.py", "worker_faults.py": "jobs/tests/test_faults.py"}
+# Each takes from 10 seconds to a minute.
+LONG = "draining or over_its_time_ends or blocked or charged or lost_its_sessions"
+
+
+def run_faults(site: Project, select: str, lanes: bool, **env: str) -> None:
+    """Run the fault tests in the project, with lanes or without."""
+    for source, target in PLACES.items():
+        shutil.copy(TEMPLATE / "tests" / source, site.path / target)
+    settings = site.path / site.slug / "settings.py"
+    before = settings.read_text()
+    if not lanes:
+        settings.write_text(before.replace("JOBS_LANES = True", "JOBS_LANES = False"))
+    try:
+        env["LANES"] = "on" if lanes else "off"
+        site.run("pytest", "-n4", "-q", "jobs/tests/test_faults.py", "-k", select, **env)
+    finally:
+        settings.write_text(before)
+        for target in PLACES.values():
+            (site.path / target).unlink()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lanes", [True, False], ids=["lanes", "loop"])
+def test_short_faults(site: Project, lanes: bool) -> None:
+    run_faults(site, f"not ({LONG})", lanes)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lanes", [True, False], ids=["lanes", "loop"])
+def test_long_faults(site: Project, lanes: bool) -> None:
+    run_faults(site, LONG, lanes)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(0)
+def test_exactly_once_under_sixty_kills(site: Project) -> None:
+    run_faults(site, "exactly_once or happen_twice", lanes=True, KILLS="63")

@@ -1,0 +1,434 @@
+"""What must hold of a worker, whatever happens to it. Copied into a rendered project's tests.
+
+`tests/test_worker.py` runs it there, with lanes and without.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection, transaction
+from django.utils import timezone
+from procrastinate.contrib.django import app as django_app
+from procrastinate.contrib.django.models import ProcrastinateEvent
+
+from .. import upkeep
+from ..models import Interruption, JobFailure, QueuedJob, WorkerInfo
+from ..testing import Wait, Worker, worker_app
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+Process = subprocess.Popen[bytes]
+
+
+def execute(sql: str, *parameters: Any) -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, parameters)
+        return cursor.fetchall() if cursor.description else None
+
+
+@pytest.fixture(autouse=True)
+def effects_table() -> Iterator[None]:
+    execute("DROP TABLE IF EXISTS effects")
+    execute("CREATE TABLE effects (id bigserial, what text)")
+    yield
+    execute("DROP TABLE effects")
+    Interruption.objects.all().delete()
+
+
+def effects() -> int:
+    ((number,),) = execute("SELECT count(*) FROM effects")
+    return int(number)
+
+
+def defer(number: int, task: str, lock: str | None = None, **arguments: object) -> list[int]:
+    with transaction.atomic():
+        job = django_app.configure_task(f"faults.{task}", lock=lock)
+        return [job.defer(**arguments) for _ in range(number)]
+
+
+def statuses(ids: list[int]) -> Counter[str]:
+    found = QueuedJob.objects.filter(pk__in=ids).values_list("status", flat=True)
+    return Counter(found)
+
+
+def are(ids: list[int], status: str) -> Callable[[], bool]:
+    return lambda: statuses(ids) == {status: len(ids)}
+
+
+def starts(ids: list[int]) -> int:
+    return ProcrastinateEvent.objects.filter(job__in=ids, type="started").count()
+
+
+def raised(ids: list[int]) -> Counter[str]:
+    found = JobFailure.objects.filter(job__in=ids).values_list("exception", flat=True)
+    return Counter(found)
+
+
+def rescue() -> None:
+    """Let the upkeep find that all workers were silent for long."""
+    execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
+    upkeep.rescue_stalled_jobs(worker_app())
+    execute("UPDATE procrastinate_jobs SET scheduled_at = NULL WHERE status = 'todo'")
+
+
+def at_rest() -> bool:
+    """Whether no session of a killed worker does anything any more."""
+    ((number,),) = execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    return bool(number == 0)
+
+
+def test_every_job_runs_once_whoever_takes_it(worker: Worker, wait_until: Wait) -> None:
+    ids = []
+    for _ in range(30):
+        ids += defer(5, "block") + defer(1, "wait")
+    with worker(), worker():
+        wait_until(are(ids, "succeeded"))
+    assert starts(ids) == len(ids)
+
+
+def test_no_job_waits_behind_a_slow_one(worker: Worker, wait_until: Wait) -> None:
+    with worker(), worker():
+        wait_until(are(defer(8, "block"), "succeeded"))
+        slow = defer(4, "polite", seconds=1_000)
+        wait_until(are(defer(40, "block", seconds=0.01), "succeeded"))
+        assert statuses(slow) == {"doing": 4}
+        for pk in slow:
+            django_app.job_manager.cancel_job_by_id(pk, abort=True)
+        wait_until(are(slow, "aborted"))
+
+
+@pytest.mark.parametrize("mixed", [False, True], ids=["sync", "mixed"])
+def test_jobs_of_a_lock_follow_one_another_at_once(
+    worker: Worker, wait_until: Wait, mixed: bool
+) -> None:
+    with worker():
+        wait_until(are(defer(1, "block"), "succeeded"))
+        ids = []
+        for n in range(12):
+            task = "wait" if mixed and n % 3 == 1 else "block"
+            ids += defer(1, task, lock="one", seconds=0.001)
+        wait_until(are(ids, "succeeded"))
+    events = ProcrastinateEvent.objects.filter(job__in=ids).exclude(type="deferred")
+    found = list(events.order_by("id").values_list("job", "type", "at"))
+    expected = [(pk, kind) for pk in ids for kind in ("started", "succeeded")]
+    assert [(job, kind) for job, kind, _ in found] == expected
+    # By the poll alone, which comes once a second, it would take 9 to 11 seconds.
+    assert found[-1][2] - found[0][2] < timedelta(seconds=5)
+
+
+def test_failures_are_retried_and_kept(worker: Worker, wait_until: Wait) -> None:
+    failing, wrong, leaving = defer(4, "fail"), defer(2, "wrong"), defer(2, "leave")
+    with worker():
+        wait_until(are(defer(20, "block"), "succeeded"))
+        wait_until(are([*failing, *wrong, *leaving], "failed"))
+    attempts = QueuedJob.objects.filter(pk__in=failing).values_list("attempts", flat=True)
+    assert set(attempts) == {3}
+    assert raised(failing) == {"ConnectionError": 12}
+    assert raised([*wrong, *leaving]) == {"KeyError": 2, "SystemExit": 2}
+
+
+def test_a_job_is_aborted_and_a_waiting_one_cancelled(
+    worker: Worker, wait_until: Wait
+) -> None:
+    ids = defer(5, "polite", seconds=1_000)
+    with worker():
+        wait_until(lambda: statuses(ids) == {"doing": 4, "todo": 1})
+        for pk in reversed(ids):
+            django_app.job_manager.cancel_job_by_id(pk, abort=True)
+        wait_until(lambda: statuses(ids) == {"aborted": 4, "cancelled": 1})
+        wait_until(are(defer(8, "block"), "succeeded"))
+
+
+def test_a_stopped_worker_leaves_nothing_behind(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(300, "block", seconds=0.01)
+    with worker() as process:
+        wait_until(lambda: statuses(ids)["succeeded"] > 20)
+    assert process.returncode == 0
+    assert statuses(ids).keys() == {"todo", "succeeded"}
+    with worker():
+        wait_until(are(ids, "succeeded"))
+    assert starts(ids) == len(ids)
+
+
+def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(300, "block", seconds=0.01)
+    with worker() as process:
+        wait_until(lambda: statuses(ids)["succeeded"] > 20)
+        process.send_signal(signal.SIGKILL)
+    assert statuses(ids)["doing"] <= 4
+    wait_until(at_rest)
+    rescue()
+    with worker():
+        wait_until(are(ids, "succeeded"))
+
+
+def kill_again_and_again(
+    task: str, worker: Worker, wait_until: Wait, number: int, kills: int
+) -> int:
+    """Run jobs with one effect each under kills; return how many effects are too many."""
+    ids = defer(number, task, seconds=0.002)
+    killed = 0
+    while not are(ids, "succeeded")():
+        done = statuses(ids)["succeeded"]
+        enough = min(number, done + number // kills)
+        with worker() as process:
+            wait_until(lambda enough=enough: statuses(ids)["succeeded"] >= enough)
+            if killed % 6 == 5:  # its sessions, and not the process
+                execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            process.send_signal(signal.SIGKILL)
+        killed += 1
+        wait_until(at_rest)
+        rescue()
+        # The counts are of other tests.
+        Interruption.objects.all().delete()
+    print(f"\n{killed} kills, {effects() - number} effects too many")
+    return effects() - number
+
+
+KILLS = int(os.environ.get("KILLS", "5"))
+
+
+def test_an_atomic_jobs_effect_happens_exactly_once(
+    worker: Worker, wait_until: Wait
+) -> None:
+    number = 16 * KILLS
+    assert kill_again_and_again("atomic_effect", worker, wait_until, number, KILLS) == 0
+
+
+@pytest.mark.skipif(KILLS < 50, reason="by chance, a few kills may double nothing")
+def test_another_jobs_effect_may_happen_twice(worker: Worker, wait_until: Wait) -> None:
+    assert kill_again_and_again("effect", worker, wait_until, 16 * KILLS, KILLS) > 0
+
+
+def test_an_atomic_job_that_fails_leaves_no_effect(
+    worker: Worker, wait_until: Wait
+) -> None:
+    ids = defer(2, "atomic_failure") + defer(2, "atomic_lazy")
+    with worker():
+        wait_until(are(ids, "failed"))
+    assert raised(ids) == {"KeyError": 2, "TypeError": 2}
+    assert effects() == 0
+
+
+def test_a_late_worker_cannot_overwrite_a_rescue(worker: Worker, wait_until: Wait) -> None:
+    plain = defer(1, "effect", seconds=2)
+    atomic = defer(1, "atomic_effect", seconds=2)
+    loop = defer(1, "wait", seconds=2)
+    with worker():
+        wait_until(are(plain + atomic + loop, "doing"))
+        # Another worker's rescue; nobody takes the jobs for an hour.
+        execute(
+            "UPDATE procrastinate_jobs SET status = 'todo', attempts = attempts + 1,"
+            " worker_id = NULL, scheduled_at = now() + interval '1 hour'"
+            " WHERE status = 'doing' AND task_name LIKE 'faults.%%'"
+        )
+        wait_until(lambda: effects() == 1)
+        wait_until(are(defer(8, "block"), "succeeded"))
+    assert statuses(plain + atomic + loop) == {"todo": 3}
+    assert effects() == 1  # the atomic job's was rolled back
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        *("autocommit", "begin", "closed", "search_path", "role", "statement_timeout"),
+        *("time zone", "advisory lock", "context", "on_commit", "async"),
+    ],
+)
+def test_a_job_leaves_nothing_behind_for_the_next(
+    worker: Worker, wait_until: Wait, how: str
+) -> None:
+    ids = []
+    for _ in range(4):
+        ids += defer(1, "dirty", how=how) + defer(1, "clean")
+    with worker("--concurrency=1"):
+        wait_until(are(ids[1::2], "succeeded"))
+        wait_until(lambda: not statuses(ids)["doing"])
+    assert effects() == 0 or how == "autocommit"
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "kept"),
+    [
+        ("odd", {"how": "own cause"}, "ValueError"),
+        ("odd", {"how": "no text"}, "NoText"),
+        ("odd", {"how": "generator"}, "GeneratorExit"),
+        ("odd", {"how": "exit"}, "SystemExit"),
+        ("cancels_itself", {}, "JobCancelledItself"),
+        ("unknown", {}, "TaskNotFound"),
+    ],
+)
+def test_poison_fails_with_its_reason_and_harms_no_neighbour(
+    worker: Worker, wait_until: Wait, task: str, arguments: dict[str, str], kept: str
+) -> None:
+    before, ids, after = defer(3, "block"), defer(2, task, **arguments), defer(3, "block")
+    with worker("--concurrency=1"):
+        wait_until(are(before + after, "succeeded"))
+        wait_until(are(ids, "failed"))
+        if task == "unknown":
+            upkeep.watch()
+    assert raised(ids) == {kept: 2}
+
+
+def test_sync_functions_may_return_awaitables(worker: Worker, wait_until: Wait) -> None:
+    with worker("--concurrency=1"):
+        wait_until(are(defer(3, "lazy") + defer(3, "block"), "succeeded"))
+
+
+def test_a_worker_that_lost_its_sessions_ends_every_job(
+    worker: Worker, wait_until: Wait
+) -> None:
+    """Cut in the moment of their end, jobs would stay `doing` on a worker that lives."""
+    ids = defer(300, "effect", seconds=0.005) + defer(60, "wait", seconds=0.005)
+    with worker() as process:
+        for mark in (40, 120, 200):
+            wait_until(lambda mark=mark: statuses(ids)["succeeded"] > mark)
+            execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        while process.poll() is None and not are(ids, "succeeded")():
+            assert statuses(ids)["failed"] == 0
+            time.sleep(0.1)
+    with worker():  # the first one ends when its side tasks lose their sessions
+        wait_until(lambda: not statuses(ids)["todo"])
+        wait_until(are(ids, "succeeded"))
+
+
+def test_a_job_of_which_the_worker_knows_nothing_is_handed_back(
+    worker: Worker, wait_until: Wait
+) -> None:
+    with worker():
+        wait_until(are(defer(1, "block"), "succeeded"))
+        (ids,) = [defer(1, "block", seconds=0)]
+        wait_until(are(ids, "succeeded"))
+        execute(
+            "UPDATE procrastinate_jobs SET status = 'doing', worker_id ="
+            " (SELECT max(id) FROM procrastinate_workers) WHERE id = %s",
+            *ids,
+        )
+        wait_until(are(ids, "succeeded"))
+    assert starts(ids) == 3  # the one that was made up, too
+
+
+def test_the_graceful_time_is_kept(worker: Worker, wait_until: Wait) -> None:
+    """Also with jobs that never ask whether they should stop."""
+    plain = defer(1, "stubborn", seconds=1_000)
+    atomic = defer(1, "atomic_effect", seconds=1_000)
+    alone = defer(1, "endless")
+    wait_until(lambda: effects() == 0)
+    with worker("--shutdown-graceful-timeout=0.2") as process:
+        wait_until(are(plain + atomic + alone, "doing"))
+        wait_until(lambda: effects() == 1)
+        process.terminate()
+        process.wait(10)
+    assert process.returncode == 1
+    wait_until(at_rest)
+    assert statuses(plain + atomic + alone) == {"todo": 3}
+    assert effects() == 1
+    kept = dict(Interruption.objects.values_list("job_id", "give_backs"))
+    assert kept == dict.fromkeys(plain + atomic + alone, 1)
+
+
+def test_a_draining_worker_is_alive(worker: Worker, wait_until: Wait) -> None:
+    def beat() -> Any:
+        return execute("SELECT max(last_heartbeat) FROM procrastinate_workers")
+
+    ids = defer(1, "polite", seconds=1_000)
+    with worker("--shutdown-graceful-timeout=60") as process:
+        wait_until(are(ids, "doing"))
+        process.terminate()
+        wait_until(lambda: execute("SELECT max(last_heartbeat) > now() - interval '1 s'"
+                                   " FROM procrastinate_workers") == [(True,)])
+        last = beat()
+        wait_until(lambda: beat() > last)
+        django_app.job_manager.cancel_job_by_id(ids[0], abort=True)
+        wait_until(are(ids, "aborted"))
+        process.wait(10)
+    assert process.returncode == 0
+
+
+def test_an_async_job_over_its_time_fails(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(2, "endless_wait")
+    with worker() as process:
+        wait_until(are(ids, "failed"))
+        wait_until(are(defer(4, "block"), "succeeded"))
+        assert process.poll() is None
+    assert raised(ids) == {"JobTimedOut": 2}
+    assert "asyncio.sleep(1_000)" in JobFailure.objects.filter(job=ids[0]).get().traceback
+
+
+def test_a_sync_job_over_its_time_ends_its_worker(worker: Worker, wait_until: Wait) -> None:
+    ids, neighbour = defer(1, "endless"), defer(1, "polite", seconds=1_000)
+    with worker("--shutdown-graceful-timeout=1") as process:
+        process.wait(40)
+    assert process.returncode == 1
+    assert statuses(ids) == {"failed"}
+    assert statuses(neighbour) == {"todo"}
+    assert raised(ids) == {"JobTimedOut": 1}
+    assert "time.sleep(1_000)" in JobFailure.objects.get(job=ids[0]).traceback
+
+
+def test_a_blocked_event_loop_ends_its_worker(worker: Worker) -> None:
+    ids, neighbour = defer(1, "blocking"), defer(1, "block", seconds=1_000)
+    with worker() as process:
+        process.wait(60)
+    assert process.returncode == 1
+    assert statuses(ids) == {"failed"}
+    assert statuses(neighbour) == {"todo"}
+    assert raised(ids) == {"EventLoopBlocked": 1}
+    assert "pass" in JobFailure.objects.get(job=ids[0]).traceback
+
+
+def test_a_crash_is_charged_to_whom_it_belongs(worker: Worker, wait_until: Wait) -> None:
+    poison, innocent = defer(3, "poison"), defer(2, "block", seconds=1)
+    deadline = timezone.now() + timedelta(minutes=3)
+    while statuses(poison + innocent).keys() & {"todo", "doing"}:
+        with worker("--concurrency=5") as process:
+            while process.poll() is None and statuses(poison + innocent)["todo"]:
+                time.sleep(0.1)
+            wait_until(
+                lambda process=process: process.poll() is not None
+                or not statuses(poison + innocent)["doing"]
+            )
+        execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 h'")
+        upkeep.rescue_stalled_jobs(worker_app())
+        assert timezone.now() < deadline
+    assert statuses(poison) == {"failed": 3}
+    assert statuses(innocent) == {"succeeded": 2}
+
+
+def test_deploys_use_up_no_attempt(worker: Worker, wait_until: Wait) -> None:
+    (pk,) = ids = defer(1, "fail")
+    QueuedJob.objects.filter(pk=pk).update(attempts=20)
+    Interruption.objects.create(pk=pk, give_backs=20)
+    with worker():
+        wait_until(are(ids, "failed"))
+    assert raised(ids) == {"ConnectionError": 3}
+
+
+def test_a_worker_introduces_itself(worker: Worker, wait_until: Wait) -> None:
+    with worker("--queues=default,mail") as process:
+        wait_until(lambda: WorkerInfo.objects.filter(pid=process.pid).exists())
+        info = WorkerInfo.objects.get(pid=process.pid)
+        assert info.queues == ["default", "mail"]
+        assert "faults.block" in info.tasks
+        assert info.periodic["maintenance.watch"] == "* * * * *"
+
+
+def test_the_setting_is_what_the_test_says() -> None:
+    assert os.environ.get("LANES", "on") == ("on" if settings.JOBS_LANES else "off")

@@ -1,0 +1,213 @@
+"""Jobs that do what a worker must survive; copied into a rendered project's tasks/."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.db import connection, transaction
+from procrastinate import JobContext
+from procrastinate.exceptions import JobAborted
+
+from jobs.bridge import job
+from jobs.retry import Retry
+
+from . import app
+
+leak: ContextVar[str] = ContextVar("leak", default="")
+RETRY = Retry(max_attempts=3, wait=0)
+
+
+def faulty(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Declare a job and bind its body at once, named after the function."""
+
+    def declare(body: Callable[..., Any]) -> Any:
+        options.setdefault("retry", RETRY)
+        return job(name=f"faults.{body.__name__}", **options)(body).task(app)(body)
+
+    return declare
+
+
+def with_context(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """The same for a body that takes its context."""
+
+    def declare(body: Callable[..., Any]) -> Any:
+        def stub(*, seconds: float) -> None: ...
+
+        stub.__name__ = body.__name__
+        options.setdefault("retry", RETRY)
+        declared = job(name=f"faults.{body.__name__}", **options)(stub)
+        return declared.task(app, pass_context=True)(body)
+
+    return declare
+
+
+def leave_effect() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO effects (what) VALUES ('x')")
+
+
+@faulty()
+def block(*, seconds: float = 0) -> None:
+    time.sleep(seconds)
+
+
+@faulty()
+async def wait(*, seconds: float = 0) -> None:
+    await asyncio.sleep(seconds)
+
+
+@faulty()
+def effect(*, seconds: float = 0) -> None:
+    leave_effect()
+    time.sleep(seconds)
+
+
+@faulty(atomic=True)
+def atomic_effect(*, seconds: float = 0) -> None:
+    leave_effect()
+    time.sleep(seconds)
+
+
+@faulty(atomic=True)
+def atomic_failure() -> None:
+    leave_effect()
+    raise KeyError("after the effect")
+
+
+@faulty(atomic=True)
+def atomic_lazy() -> Any:
+    leave_effect()
+    return asyncio.sleep(0)
+
+
+@faulty()
+def lazy(*, seconds: float = 0) -> Any:
+    return asyncio.sleep(seconds)
+
+
+@faulty()
+def fail() -> None:
+    raise ConnectionError
+
+
+@faulty(retry=None)
+def wrong() -> None:
+    raise KeyError("wrong")
+
+
+@faulty()
+def leave() -> None:
+    sys.exit(3)
+
+
+@with_context()
+def polite(context: JobContext, *, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if context.should_abort():
+            raise JobAborted
+        time.sleep(0.02)
+
+
+@faulty()
+def stubborn(*, seconds: float) -> None:
+    leave_effect()
+    time.sleep(seconds)
+
+
+@faulty(timeout=timedelta(seconds=1))
+def endless() -> None:
+    time.sleep(1_000)
+
+
+@faulty(timeout=timedelta(seconds=1))
+async def endless_wait() -> None:
+    await asyncio.sleep(1_000)
+
+
+@faulty()
+async def blocking() -> None:
+    while True:
+        pass
+
+
+@faulty()
+def poison() -> None:
+    os._exit(9)
+
+
+@faulty()
+def dirty(*, how: str) -> None:
+    """Leave a session, a transaction or a context in disorder."""
+    with connection.cursor() as cursor:
+        match how:
+            case "autocommit":
+                transaction.set_autocommit(False)
+                leave_effect()
+            case "begin":
+                cursor.execute("BEGIN")
+                leave_effect()
+            case "closed":
+                connection.connection.close()
+            case "search_path" | "role" | "statement_timeout" | "time zone":
+                value = {"search_path": "nowhere", "statement_timeout": "1"}
+                other = {"role": "pg_monitor", "time zone": "'Asia/Tokyo'"}
+                cursor.execute(f"SET {how} TO {(value | other)[how]}")
+            case "advisory lock":
+                cursor.execute("SELECT pg_advisory_lock(7)")
+            case "context":
+                assert not leak.get()
+                leak.set("leaked")
+            case "on_commit":
+                transaction.on_commit(lambda: 1 / 0)
+            case "async":
+
+                async def ask() -> None:
+                    await asyncio.sleep(0)
+
+                async_to_sync(ask)()
+
+
+@faulty()
+def clean() -> None:
+    """Fail unless the session is as Django made it."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT current_setting('search_path'), current_user = session_user,"
+            " current_setting('statement_timeout'), current_setting('TimeZone'),"
+            " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7)"
+        )
+        found = cursor.fetchone()
+    assert found == ('"$user", public', True, "0", "UTC", 0), found
+    assert not leak.get()
+
+
+class NoText(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@faulty(retry=None)
+def odd(*, how: str) -> None:
+    """Raise what is hard to keep."""
+    match how:
+        case "own cause":
+            error = ValueError("circle")
+            raise error from error
+        case "no text":
+            raise NoText
+        case "generator":
+            raise GeneratorExit
+        case "exit":
+            raise SystemExit(2)
+
+
+@faulty()
+async def cancels_itself() -> None:
+    raise asyncio.CancelledError
