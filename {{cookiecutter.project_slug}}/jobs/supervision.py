@@ -154,7 +154,7 @@ class SupervisedWorker(upstream.Worker):
         except Exception as error:  # noqa: BLE001, the rescue will find them
             logger.error("Not handed back: %s", failures.text_of(error))
         names = ", ".join(f"{one.job.task_name}[{one.job.id}]" for one in left)
-        self._exit(f"Ending although jobs still run, which were handed back: {names}")
+        self._exit(f"The worker ends although these jobs still run: {names}")
 
     async def _give_back(self, contexts: list[JobContext]) -> None:
         """Hand jobs back that did not stop, or fail those that must not run twice."""
@@ -318,7 +318,7 @@ class SupervisedWorker(upstream.Worker):
         except Exception as error:  # noqa: BLE001, the rescue will find them
             logger.error("Not handed back: %s", failures.text_of(error))
         name = culprit and f"{culprit.job.task_name}[{culprit.job.id}]"
-        self._exit(f"Ending because the event loop is blocked by {name or 'no job'}")
+        self._exit(f"The worker ends: {name or 'no job'} blocks its event loop")
 
 
 def time_limit(task: Task[..., Any, ...] | None) -> float | None:
