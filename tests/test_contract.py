@@ -338,7 +338,7 @@ def test_jobs_that_wait_under_a_lost_name_are_told(migrated: Project) -> None:
     renamed = {"shop/tasks.py": BRIDGE, "tasks/shop.py": BODIES}
     write(migrated, {path: text.replace("report", "tell") for path, text in renamed.items()})
     assert "W003" not in migrated.run("manage.py", "check").stdout
-    lost = "tasks: (jobs.W003) Jobs wait as shop.report, which is no task."
+    lost = "tasks: (jobs.W003) 1 waiting job of shop.report: no such task."
     assert lost in migrated.run("manage.py", "check", "--database=default").stdout
     assert lost in migrated.run("manage.py", "migrate").stdout
 

@@ -217,8 +217,11 @@ class Job(Generic[P]):
     def _row(self, call: Call[P]) -> upstream.QueueRow:
         if call.name != self.name:
             raise TypeError(f"{self.name}: a call of {call.name} is in its batch")
-        bound = self.signature.bind(**call.arguments)
-        bound.apply_defaults()
+        values = call.arguments
+        if self.lock or self.queueing_lock:
+            bound = self.signature.bind(**values)
+            bound.apply_defaults()
+            values = bound.arguments
         due = self.schedule_at
         if self.schedule_in is not None:
             due = timezone.now() + self.schedule_in
@@ -228,9 +231,9 @@ class Job(Generic[P]):
             task_kwargs=call.arguments | _extra_arguments()(),
             queue=self.queue,
             priority=self.priority,
-            lock=self.lock and self.lock.format(**bound.arguments),
+            lock=self.lock and self.lock.format(**values),
             queueing_lock=self.queueing_lock
-            and self.queueing_lock.format(**bound.arguments),
+            and self.queueing_lock.format(**values),
             scheduled_at=due,
         )
 
@@ -399,6 +402,8 @@ def _extra_arguments() -> Callable[[], dict[str, str]]:
 
 def _json_problem(value: object) -> str:
     """Return why a value would not come back from the queue as it is, or nothing."""
+    if value is None or type(value) in (bool, int):
+        return ""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False)
         text.encode()

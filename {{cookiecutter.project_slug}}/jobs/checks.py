@@ -20,14 +20,13 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
-from django.db import ProgrammingError
+from django.db import ProgrammingError, connection
 from django.utils.module_loading import module_has_submodule
 from procrastinate import App
 from procrastinate.tasks import Task
 
 from . import worker
 from .bridge import Job, declared, faults
-from .models import QueuedJob
 from .upstream import periodic_tasks
 
 HINTS = {
@@ -44,11 +43,23 @@ HINTS = {
     " without it, a worker does not notice that it lost its database.",
     "W002": "Add the queue to a worker's --queues.",
     "E010": 'In JOBS_MAX_WAIT, "default" is the limit of all queues that it does not name.',
+    "E011": "Give it a lock without fields: the worker defers it itself.",
     "W003": "Give the name to the aliases of the job that took its place.",
+    "W006": "Give new parameters a default, and keep the old ones for one release.",
     "W004": "Lower PROCRASTINATE_WORKER_CONCURRENCY, and start more workers: sync jobs"
     " beyond the number of threads are taken, but wait.",
     "W005": "Keep them for some days: whoever looks into a failure needs them.",
 }
+
+
+# Which arguments the waiting jobs carry, in one pass.
+WAITING = """
+SELECT task_name, arguments, count(*)
+FROM (
+    SELECT task_name, ARRAY(SELECT jsonb_object_keys(args) ORDER BY 1) AS arguments
+    FROM procrastinate_jobs WHERE status = 'todo'
+) job GROUP BY task_name, arguments ORDER BY task_name, arguments
+"""
 
 
 @register("jobs")
@@ -88,7 +99,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
 def check_waiting_jobs(
     databases: Collection[str] | None = None, **options: Any
 ) -> list[CheckMessage]:
-    """Return the names under which jobs wait that no task has.
+    """Return which of the waiting jobs will fail: for want of a task, or by arguments.
 
     Args:
         databases: Named in ``check --database default`` and by every ``migrate``;
@@ -96,16 +107,33 @@ def check_waiting_jobs(
     """
     if not databases or any(message.is_serious() for message in check_jobs()):
         return []
-    known = worker.find_app().tasks
-    waiting = QueuedJob.objects.filter(status="todo").exclude(task_name__in=known)
+    tasks = worker.find_app().tasks
+    messages = []
     # Before the first migration there is no table, and nothing waits.
-    with suppress(ProgrammingError):
-        names = list(waiting.values_list("task_name", flat=True).distinct())
-        return [
-            _message("W003", f"Jobs wait as {name}, which is no task.", worker.TASKS)
-            for name in names
-        ]
-    return []
+    with suppress(ProgrammingError), connection.cursor() as cursor:
+        cursor.execute(WAITING)
+        for name, arguments, number in cursor.fetchall():
+            task = tasks.get(name)
+            jobs = f"{number:,} waiting job{'s' if number > 1 else ''} of {name}"
+            if not task:
+                messages.append(
+                    _message("W003", f"{jobs}: no such task.", worker.TASKS)
+                )
+            elif problem := _misfit(task, arguments):
+                messages.append(_message("W006", f"{jobs}: {problem}.", _place(task)))
+    return messages
+
+
+def _misfit(task: Task[..., Any, ...], arguments: Collection[str]) -> str:
+    """Return why a task cannot be called with such arguments, or nothing."""
+    context = [None] * task.pass_context
+    try:
+        signature(task.func).bind(*context, **dict.fromkeys(arguments))
+    except TypeError as error:
+        # Those that a worker middleware takes off again are not known here.
+        extra = getattr(settings, "JOBS_EXTRA_ARGUMENTS", "")
+        return "" if extra and "unexpected" in str(error) else str(error)
+    return ""
 
 
 def _check_imports(*names: str) -> Iterator[CheckMessage]:
@@ -181,6 +209,9 @@ def _check_periodic(app: App) -> Iterator[CheckMessage]:
         vars(task).update(periodic.configure_kwargs)
         for number, fault in faults(task):
             yield _message(number, f"{task.name}: {fault}.", _place(task))
+        if any("{" in (lock or "") for lock in (task.lock, task.queueing_lock)):
+            text = f"{task.name} is periodic, so nothing fills its lock's template."
+            yield _message("E011", text, _place(task))
         given = {"timestamp": 0, **(periodic.configure_kwargs.get("task_kwargs") or {})}
         try:
             periodic.croniter.get_next()

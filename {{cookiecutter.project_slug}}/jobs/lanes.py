@@ -30,6 +30,7 @@ from psycopg import sql
 from psycopg.pq import ExecStatus, TransactionStatus
 
 from . import logs, upstream
+from .sessions import RESET
 from .supervision import SupervisedWorker
 
 logger = logging.getLogger(__name__)
@@ -245,7 +246,7 @@ class LaneWorker(SupervisedWorker):
             query += _ONLY
         else:
             query = _NO_SORT + query + _AND_TAKE % (self._queues, worker_id)
-        row = execute(query if atomic else session_reset() + query)
+        row = execute(query if atomic else RESET + query)
         if row[0] == b"0":
             raise NotThisRun
         return row
@@ -289,17 +290,6 @@ def execute(query: str) -> list[bytes | None]:
     if result.status != ExecStatus.TUPLES_OK:
         raise psycopg.errors.error_from_result(result, encoding="utf-8")
     return [result.get_value(0, n) for n in range(result.nfields)]
-
-
-def session_reset() -> str:
-    """Return what undoes a job's changes of the session, before the next job runs."""
-    zone = sql.Literal(connection.timezone_name).as_string(None)
-    role = connection.settings_dict["OPTIONS"].get("assume_role")
-    role = f"SET ROLE {sql.Identifier(role).as_string(None)};" if role else ""
-    return (
-        f"RESET SESSION AUTHORIZATION; RESET ALL; SET TimeZone = {zone}; {role}"
-        "SELECT pg_advisory_unlock_all();"
-    )
 
 
 def clean_up() -> None:

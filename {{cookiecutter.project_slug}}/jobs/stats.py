@@ -11,7 +11,7 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
 from . import bridge
-from .models import JobFailure, QueuedJob
+from .models import JobFailure, QueuedJob, WorkerInfo
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -31,6 +31,31 @@ FROM (
         min(id) FILTER (WHERE status = 'todo' AND scheduled_at IS NULL) AS first
     FROM procrastinate_jobs WHERE status IN ('todo', 'doing') GROUP BY queue_name
 ) queue
+"""
+
+# Jobs that run for over a minute, and over ten times as long as 95 of the last hundred
+# of their task. Of the newest jobs only: no index has the tasks.
+SLOW = """
+SELECT job.id, job.task_name, extract(epoch FROM now() - started.at)::float
+FROM procrastinate_jobs job
+CROSS JOIN LATERAL (
+    SELECT max(at) AS at FROM procrastinate_events
+    WHERE job_id = job.id AND type = 'started'
+) started
+CROSS JOIN LATERAL (
+    SELECT percentile_cont(0.95) WITHIN GROUP (ORDER BY ended.at - begun.at) AS long
+    FROM (
+        SELECT id FROM procrastinate_jobs
+        WHERE task_name = job.task_name AND status = 'succeeded'
+            AND id > (SELECT max(id) FROM procrastinate_jobs) - 100000
+        ORDER BY id DESC LIMIT 100
+    ) recent
+    JOIN procrastinate_events begun ON begun.job_id = recent.id AND begun.type = 'started'
+    JOIN procrastinate_events ended ON ended.job_id = recent.id AND ended.type = 'succeeded'
+) usual
+WHERE job.status = 'doing' AND started.at < now() - interval '1 minute'
+    AND now() - started.at > 10 * usual.long
+ORDER BY job.id LIMIT 10
 """
 
 LAST_DAY = """
@@ -75,6 +100,7 @@ class Stats:
     workers: int
     stalled: int
     failures: int
+    slow: list[tuple[int, str, float]]
 
     @property
     def healthy(self) -> bool:
@@ -93,30 +119,46 @@ class Stats:
             found.append("No worker is alive")
         if self.stalled:
             found.append(f"{self.stalled} jobs are stuck on dead workers")
+        found += [
+            f"Job {name}[{pk}] has run for {timedelta(seconds=round(seconds))},"
+            " over ten times as long as usual"
+            for pk, name, seconds in self.slow
+        ]
         if self.failures > settings.JOBS_MAX_FAILURES:
             found.append(f"{self.failures} attempts failed in the last hour")
         return found
 
 
 def now() -> Stats:
-    """Read the state of all queues, in four queries."""
+    """Read the state of all queues, in five queries."""
     with connection.cursor() as cursor:
         cursor.execute(QUEUES)
         busy = {row[0]: Queue(*row) for row in cursor.fetchall()}
+        cursor.execute(SLOW)
+        slow = cursor.fetchall()
     names = busy.keys() | {job.queue for job in bridge.declared.values()}
     return Stats(
         queues=[busy.get(name, Queue(name)) for name in sorted(names)],
         workers=workers_alive(),
         stalled=stalled().count(),
         failures=JobFailure.objects.filter(at__gt=timezone.now() - HOUR).count(),
+        slow=slow,
     )
 
 
-def workers_alive() -> int:
-    """Return how many workers live: they give a sign of life every 10 seconds."""
+def workers_alive(host: str | None = None) -> int:
+    """Return how many workers live: they give a sign of life every 10 seconds.
+
+    Args:
+        host: Count only those of this host.
+    """
     # Without two of them, a worker is dead.
     alive = Now() - timedelta(seconds=20)
-    return ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive).count()
+    workers = ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive)
+    if host is not None:
+        here = WorkerInfo.objects.filter(host=host)
+        workers = workers.filter(pk__in=here.values("worker_id"))
+    return workers.count()
 
 
 def stalled() -> QuerySet[QueuedJob]:

@@ -15,7 +15,9 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 import psycopg
+from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.db import connections
 from django.utils import timezone
 from procrastinate import JobContext
 from procrastinate.contrib.django import connector_params
@@ -35,6 +37,8 @@ ORPHANED = 10.0
 """Seconds after which a job of this worker that nothing in it runs is handed back."""
 AFTER_TIME_LIMIT = 10.0
 """Seconds that a sync job may go on after its time limit, before its worker ends."""
+LOOK_EVERY = 5.0
+"""Seconds between looks for jobs that nobody runs."""
 BLOCKED = 30.0
 """Seconds without a turn of the event loop, after which the worker ends."""
 PAUSE_AFTER_CUT = timedelta(seconds=2)
@@ -43,6 +47,26 @@ PAUSE_AFTER_CUT = timedelta(seconds=2)
 OF_THIS_WORKER = """
 SELECT id, attempts FROM procrastinate_jobs
 WHERE worker_id = %(worker_id)s AND status = 'doing'
+"""
+
+# Any number, as long as it is always the same: advisory locks have two.
+LOCK = 0x6A6F6273
+
+# A living worker holds a lock in a session of its own. PostgreSQL gives it up at once
+# when the process dies.
+WITHOUT_LOCK = f"""
+SELECT worker.id FROM procrastinate_workers worker
+JOIN jobs_workerinfo ON worker_id = worker.id
+WHERE NOT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = {LOCK} AND objid = worker.id %% 2147483648
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+"""
+
+DECLARE_DEAD = """
+UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'
+WHERE id = ANY(%(workers)s)
 """
 
 INTRODUCE = """
@@ -62,6 +86,8 @@ class SupervisedWorker(upstream.Worker):
         self.overdue: dict[int | None, retry.JobTimedOut] = {}
         """The jobs whose time is over, with their stacks at that moment."""
         self._orphans: dict[tuple[int, int], float] = {}
+        self._silent: set[int] = set()
+        self._introduced = threading.Event()
         self._last_turn = time.monotonic()
         self._ended = threading.Event()
 
@@ -187,15 +213,21 @@ class SupervisedWorker(upstream.Worker):
 
     async def supervise(self) -> None:
         """Look once a second for jobs whose time is over, and for those nobody runs."""
-        await self._introduce()
+        if self.install_signal_handlers:  # else the process is not the worker's
+            await self._introduce()
+            self._introduced.set()
         looked = time.monotonic()
         while True:
             await asyncio.sleep(1)
             self._last_turn = now = time.monotonic()
             self._enforce_time_limits()
-            if now > looked + ORPHANED / 2:
+            if now > looked + LOOK_EVERY:
                 looked = now
-                await self._hand_back_orphans(now)
+                try:
+                    await self._hand_back_orphans(now)
+                    await self._rescue_from_the_dead()
+                except Exception as error:  # noqa: BLE001, the next look may succeed
+                    logger.warning("Jobs are not looked after: %s", error)
 
     async def _introduce(self) -> None:
         periodic = upstream.periodic_tasks(self.app).values()
@@ -242,13 +274,9 @@ class SupervisedWorker(upstream.Worker):
 
         The reply that would have told it was lost.
         """
-        try:
-            rows = await self.app.connector.execute_query_all_async(
-                OF_THIS_WORKER, worker_id=self.worker_id
-            )
-        except ConnectorException as error:
-            logger.warning("Jobs are not looked after: %s", failures.text_of(error))
-            return
+        rows = await self.app.connector.execute_query_all_async(
+            OF_THIS_WORKER, worker_id=self.worker_id
+        )
         running = {context.job.id for context in self.running.values()}
         found = {
             (row["id"], row["attempts"]) for row in rows if row["id"] not in running
@@ -267,6 +295,27 @@ class SupervisedWorker(upstream.Worker):
                 )
                 await self.end_run(job, Status.ABORTED, RetryDecision())
 
+    async def _rescue_from_the_dead(self) -> None:
+        """Rescue the jobs of workers that died, without waiting for heartbeats to stop.
+
+        A living worker may lose its lock for a moment, with its session, so it takes two
+        looks.
+        """
+        rows = await self.app.connector.execute_query_all_async(WITHOUT_LOCK)
+        found = {row["id"] for row in rows}
+        dead, self._silent = found & self._silent, found - self._silent
+        if dead:
+            await self.app.connector.execute_query_async(DECLARE_DEAD, workers=[*dead])
+            await sync_to_async(self._rescue, thread_sensitive=False)()
+
+    def _rescue(self) -> None:
+        from .upkeep import rescue_stalled_jobs
+
+        try:
+            rescue_stalled_jobs(self.app)
+        finally:
+            connections.close_all()
+
     # The watchdog
 
     async def run(self) -> None:
@@ -284,9 +333,29 @@ class SupervisedWorker(upstream.Worker):
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         self._last_turn = time.monotonic()
+        session: psycopg.Connection | None = None
         while not self._ended.wait(1):
             if time.monotonic() > self._last_turn + BLOCKED:
                 self._end_blocked(loop, thread)
+            if self._introduced.is_set():
+                session = self._hold_lock(session)
+        if session:
+            session.close()
+
+    def _hold_lock(
+        self, session: psycopg.Connection | None
+    ) -> psycopg.Connection | None:
+        """Return the session that has the lock by which others see this worker alive."""
+        try:
+            if session:
+                session.execute("SELECT 1")
+                return session
+            session = psycopg.connect(**connection_parameters(), autocommit=True)
+            number = (self.worker_id or 0) % 2**31
+            session.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, number])
+            return session
+        except psycopg.Error:
+            return None  # and again in a second
 
     def _end_blocked(self, loop: asyncio.AbstractEventLoop, thread: int) -> NoReturn:
         stack = "".join(traceback.format_stack(sys._current_frames().get(thread)))

@@ -7,19 +7,21 @@ Procrastinate moved; mend it here.
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import inspect
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
+from zoneinfo import ZoneInfo
 
 from procrastinate import App, jobs, middleware, utils, worker
 from procrastinate.app import WorkerOptions
 from procrastinate.contrib.django import DjangoApp
 from procrastinate.contrib.django import app as django_app
-from procrastinate.contrib.django.db_cleanup import close_db_connections
 from procrastinate.exceptions import JobAborted
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.periodic import PeriodicTask
@@ -34,6 +36,8 @@ Slot: TypeAlias = "asyncio.Task[Any]"
 
 QueueRow = jobs.Job
 """A job as Procrastinate inserts it; its id is the database's."""
+
+PACKAGE = Path(worker.__file__).parent
 
 LEANED_ON = {
     "app.py": ["_worker", "job_manager", "periodic_registry", "worker_defaults"],
@@ -92,6 +96,31 @@ REGISTER_WORKER = "SELECT procrastinate_register_worker_v1()"
 PRUNE_WORKERS = "SELECT procrastinate_prune_stalled_workers_v1(%s)"
 
 _ARGUMENTS_IN_LOG = re.compile(r"(\[\d+\])\(.*\)", re.DOTALL)
+
+
+def moved() -> list[str]:
+    """Return what of LEANED_ON the installed version of Procrastinate has not."""
+    missing = []
+    for file, names in LEANED_ON.items():
+        text = (PACKAGE / file).read_text(encoding="utf-8")
+        found = _defined(ast.parse(text)) if file.endswith(".py") else text.split()
+        words = {word.partition("(")[0].rstrip(",;") for word in found}
+        missing += [f"{name} in {file}" for name in names if name not in words]
+    return missing
+
+
+def _defined(tree: ast.AST) -> Iterator[str]:
+    """Yield what a module defines, sets as an attribute, or writes as a text."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                yield name
+            case ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
+                yield name
+            case ast.Attribute(attr=name, ctx=ast.Store()):
+                yield name
+            case ast.Constant(value=str(text)):
+                yield text
 
 
 def defer(rows: list[QueueRow]) -> list[int]:
@@ -171,6 +200,34 @@ class WorkerApp(DjangoApp):
         """Return a worker."""
         return worker.Worker(app=self, **options)
 
+    def periodic(
+        self,
+        *,
+        cron: str,
+        periodic_id: str = "",
+        time_zone: str = "UTC",
+        **options: Any,
+    ) -> Callable[[Task[Any, Any, Any]], Task[Any, Any, Any]]:
+        """Return the decorator that defers a task again and again.
+
+        Args:
+            cron: When; a sixth column is for seconds.
+            periodic_id: Tells several lines of one task apart.
+            time_zone: Where the cron line's clock hangs.
+            options: As for ``configure`` of a task.
+        """
+        register = super().periodic(cron=cron, periodic_id=periodic_id, **options)
+
+        def add(task: Task[Any, Any, Any]) -> Task[Any, Any, Any]:
+            register(task)
+            periodic = periodic_tasks(self)[task.name, periodic_id]
+            # It keeps the zone, whatever times it is asked for later.
+            clock: Any = type(periodic.croniter)
+            vars(periodic)["croniter"] = clock(cron, datetime.now(ZoneInfo(time_zone)))
+            return task
+
+        return add
+
     def _worker(self, **kwargs: Unpack[WorkerOptions]) -> worker.Worker:
         return self.make_worker(**{**self.worker_defaults, **kwargs})
 
@@ -225,6 +282,8 @@ class Worker(worker.Worker):
 
     def sync_middleware(self, task: Task[..., Any, ...]) -> list[Callable[..., Any]]:
         """Return what runs around a sync task, but for the closing of connections."""
+        from procrastinate.contrib.django.db_cleanup import close_db_connections
+
         return [
             function
             for function in (*self.task_middleware, *task.task_middleware)

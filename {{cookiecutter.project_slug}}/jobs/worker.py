@@ -1,5 +1,6 @@
 """The worker's Procrastinate app: how it connects, and what it does around each job."""
 
+import logging
 import os
 import pkgutil
 import sys
@@ -11,6 +12,7 @@ import django
 from asgiref.sync import ThreadSensitiveContext
 from django.apps import apps
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 from django.db import connections
 from procrastinate import App, JobContext, PsycopgConnector
@@ -21,12 +23,14 @@ from procrastinate.middleware import AsyncCallNext, WorkerMiddleware
 from procrastinate.worker import Worker
 from psycopg import AsyncConnection
 
-from . import upstream
+from . import bridge, upstream
 from .failures import keep_failures
 from .logs import with_job
 
 TASKS = "tasks"
 """The package that has the worker's app and its tasks."""
+
+logger = logging.getLogger(__name__)
 
 ASYNC_UNSAFE = "DJANGO_ALLOW_ASYNC_UNSAFE"
 
@@ -138,9 +142,26 @@ class WorkerApp(upstream.WorkerApp):
         self.lanes = lanes
 
     def make_worker(self, **options: Any) -> Worker:
-        """Return a worker that is supervised, and has lanes."""
+        """Return a worker that is supervised, and has lanes.
+
+        Raises:
+            ImproperlyConfigured: There are atomic jobs, but Procrastinate is another
+                than the one with which they are.
+        """
         from .lanes import LaneWorker
 
+        if moved := ", ".join(upstream.moved()):
+            logger.warning(
+                "Procrastinate's own worker runs, without lanes and supervision: "
+                "its version is not the one that was tested (%s)",
+                moved,
+            )
+            if atomic := [job.name for job in bridge.declared.values() if job.atomic]:
+                raise ImproperlyConfigured(
+                    f"{', '.join(atomic)} would not be atomic: install the version of "
+                    "Procrastinate that was tested."
+                )
+            return super().make_worker(**options)
         return LaneWorker(app=self, lanes=self.lanes, **options)
 
     async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:

@@ -14,6 +14,8 @@ import dj_database_url
 import django
 from environs import Env, EnvValidationError, ValidationError
 
+from jobs import sessions
+
 from .email_url import SETTINGS as EMAIL_SETTINGS
 from .email_url import parse_email_url
 
@@ -209,6 +211,8 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     "timeout": 10,
     # The pause between attempts doubles; after this, the next request begins anew.
     "reconnect_timeout": 10,
+    # What one request or job sets in its session does not reach the next.
+    "reset": sessions.reset,
 }
 # Then DATABASE_URL leads to a pooler in transaction mode: no server-side cursors.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = WORKER_DATABASE_URL is not None

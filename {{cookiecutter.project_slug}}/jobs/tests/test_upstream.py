@@ -1,37 +1,43 @@
 """Procrastinate still has what the machinery leans on without a promise."""
 
-import ast
-from collections.abc import Iterator
-from pathlib import Path
+import logging
 
-import procrastinate
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
-from ..upstream import LEANED_ON
-
-PACKAGE = Path(procrastinate.__file__).parent
-
-
-def names(tree: ast.AST) -> Iterator[str]:
-    """Yield what a module defines, sets as an attribute, or writes as a text."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield name
-            case ast.ClassDef(name=name) | ast.Name(id=name, ctx=ast.Store()):
-                yield name
-            case ast.Attribute(attr=name, ctx=ast.Store()):
-                yield name
-            case ast.Constant(value=str(text)):
-                yield text
+from .. import bridge, upstream
+from ..bridge import job
+from ..testing import worker_app
 
 
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [(file, name) for file in LEANED_ON for name in LEANED_ON[file]],
-)
-def test_procrastinate_still_has(file: str, name: str) -> None:
-    """If not, see how it is done now, and mend `jobs/upstream.py`."""
-    text = (PACKAGE / file).read_text(encoding="utf-8")
-    found = names(ast.parse(text)) if file.endswith(".py") else text.split()
-    assert name in {word.partition("(")[0].rstrip(",;") for word in found}
+def test_nothing_that_the_machinery_leans_on_has_moved() -> None:
+    """If it has, see how it is done now, and mend `jobs/upstream.py`."""
+    assert upstream.moved() == []
+
+
+@pytest.fixture
+def changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of Procrastinate."""
+    monkeypatch.setattr(upstream, "moved", lambda: ["_process_job in worker.py"])
+    atomic = [name for name, one in bridge.declared.items() if one.atomic]
+    for name in atomic:
+        monkeypatch.delitem(bridge.declared, name)
+
+
+def test_where_it_has_procrastinates_own_worker_runs(
+    changed: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        worker = worker_app()._worker()
+    assert not isinstance(worker, upstream.Worker)
+    (record,) = caplog.records
+    assert "_process_job in worker.py" in record.getMessage()
+
+
+def test_atomic_jobs_are_not_run_by_halves(changed: None) -> None:
+    @job(atomic=True)
+    def pay() -> None:
+        """Do it once."""
+
+    with pytest.raises(ImproperlyConfigured, match=r"tests\.test_upstream\.pay"):
+        worker_app()._worker()

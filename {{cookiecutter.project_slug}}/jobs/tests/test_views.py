@@ -1,5 +1,6 @@
 """Health, metrics and the page of the queues."""
 
+import socket
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from pytest_django import DjangoAssertNumQueries, Settings
 
 from .. import stats
 from ..bridge import Job, job
-from ..models import JobFailure, QueuedJob, QueueSample
+from ..models import JobFailure, QueuedJob, QueueSample, WorkerInfo
 
 User: Any = get_user_model()
 
@@ -91,12 +92,12 @@ def test_a_declared_queue_is_there_when_it_is_empty(ship: Job[...]) -> None:
     assert stats.Queue("ships") in stats.now().queues
 
 
-def test_the_read_model_asks_four_questions(
+def test_the_read_model_asks_five_questions(
     ship: Job[...], django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     for name in "abc":
         ship.configure(queue=name).defer()
-    with django_assert_num_queries(4):
+    with django_assert_num_queries(5):
         stats.now()
 
 
@@ -168,7 +169,7 @@ def test_the_page_asks_as_much_for_many_queues_as_for_one(
     for name in "abcdef":
         pk = ship.configure(queue=name).defer()
         JobFailure.objects.create(job_id=pk, attempt=1)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         admin_client.get("/jobs/")
 
 
@@ -181,9 +182,44 @@ def test_the_page_is_for_staff_who_may_view_jobs(
     assert client.get("/jobs/").status_code == status
 
 
-def test_the_command_tells_if_a_worker_lives(worker: None) -> None:
+def test_the_command_tells_if_a_worker_of_this_host_lives(worker: None) -> None:
+    with pytest.raises(CommandError, match=f"No worker of {socket.gethostname()} is"):
+        call_command("check_workers")
+    call_command("check_workers", "--any")
+    WorkerInfo.objects.create(
+        worker_id=ProcrastinateWorker.objects.get().pk,
+        host=socket.gethostname(),
+        pid=1,
+        started_at=timezone.now(),
+        queues=[],
+        tasks=[],
+        periodic={},
+    )
     call_command("check_workers")
     age(21)
-    assert ProcrastinateWorker.objects.exists()
-    with pytest.raises(CommandError, match="No worker is alive"):
-        call_command("check_workers")
+    for options in ([], ["--any"]):
+        with pytest.raises(CommandError, match="No worker"):
+            call_command("check_workers", *options)
+
+
+def test_a_job_that_runs_unusually_long_is_a_problem(ship: Job[...]) -> None:
+    insert = (
+        "INSERT INTO procrastinate_jobs (task_name, queue_name, status)"
+        " SELECT 'ship', 'ships', %s FROM generate_series(1, %s) RETURNING id"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(insert, ["succeeded", 20])
+        done = [row[0] for row in cursor.fetchall()]
+        cursor.execute(insert, ["doing", 2])
+        slow, usual = [row[0] for row in cursor.fetchall()]
+        events = [(pk, "started", 1_000) for pk in done]
+        events += [(pk, "succeeded", 990) for pk in done]
+        events += [(slow, "started", 130), (usual, "started", 70)]
+        cursor.execute("DELETE FROM procrastinate_events")
+        cursor.executemany(
+            "INSERT INTO procrastinate_events (job_id, type, at)"
+            " VALUES (%s, %s, now() - make_interval(secs => %s))",
+            events,
+        )
+    (problem,) = [text for text in stats.now().problems if "as usual" in text]
+    assert problem.startswith(f"Job ship[{slow}] has run for 0:02:1")

@@ -1,22 +1,30 @@
 """For probes of a container without a web server."""
 
-from django.core.management.base import BaseCommand, CommandError
+import socket
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from jobs import stats
 
 
 class Command(BaseCommand):
-    """End with status 1 if no worker is alive."""
+    """End with status 1 unless a worker of this host is alive."""
 
-    help = "End with status 1 if no worker is alive."
+    help = "End with status 1 unless a worker of this host is alive."
 
-    def handle(self, **options: object) -> None:
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Declare the command line."""
+        parser.add_argument("--any", action="store_true", help="of any host")
+
+    def handle(self, **options: Any) -> None:
         """Ask the database for a heartbeat of the last 20 seconds.
 
         Raises:
             CommandError: There is none.
         """
-        workers = stats.now().workers
+        host = None if options["any"] else socket.gethostname()
+        workers = stats.workers_alive(host)
         if not workers:
-            raise CommandError("No worker is alive")
+            raise CommandError(f"No worker {host and f'of {host} '}is alive")
         self.stdout.write(f"Workers: {workers}")
