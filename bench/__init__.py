@@ -1,6 +1,5 @@
 """Measures the rendered project beside other job queues for Django, in one run.
 
 `python -m bench` is `make bench`; its `--settings` measures what each of the project's settings
-earns. `site` is what the measured projects have on their path, `batching` a proof for a proposal to
-Procrastinate, which `tests/test_batching.py` runs under faults.
+earns. `site` is what the measured projects have on their path.
 """

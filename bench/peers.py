@@ -191,16 +191,11 @@ SETTINGS = (
             ("without", "Django's pool, CONN_MAX_AGE 0", {"BENCH_VARIANT": "reconnect"}),
             ("without", "log lines", {"BENCH_VARIANT": "quiet"}),
             ("with", "prepared statements", {"BENCH_VARIANT": "prepared"}),
-            ("with", "batching", {"BENCH_VARIANT": "batching"}),
+            ("without", "lanes", {"BENCH_VARIANT": "no lanes"}),
+            ("with", "atomic jobs", {"BENCH_VARIANT": "atomic"}),
         )
     ),
     replace(RENDERED, name="with 2 processes", processes=2),
-    replace(
-        RENDERED,
-        name="with 2 processes and batching",
-        processes=2,
-        env={"BENCH_VARIANT": "batching"},
-    ),
     replace(
         RENDERED,
         name="with uvloop",

@@ -82,7 +82,6 @@ def render(folder: Path) -> Path:
     shutil.copy(HERE / "site" / "load" / "queues" / "rendered_tasks.py", project / "tasks/load.py")
     with (project / "tasks" / "__init__.py").open("a") as module:
         module.write("\nfrom . import load\n")  # before the app opens its connections
-    shutil.copy(HERE / "batching" / "batching.py", project)
     devdb(project, "reset", "--no-input")
     return project
 

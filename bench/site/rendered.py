@@ -12,5 +12,7 @@ match os.environ.get("BENCH_VARIANT"):
         DATABASE["CONN_MAX_AGE"] = 60
     case "reconnect":
         del DATABASE["OPTIONS"]["pool"]
+    case "no lanes":
+        globals()["JOBS_LANES"] = False
     case "quiet":
         globals()["LOGGING"]["root"]["level"] = "WARNING"

@@ -1,10 +1,14 @@
 """The rendered project: a bridge, as its apps have one."""
 
+import os
+
 from jobs.bridge import job
 
 from load import jobs
 
-JOBS = {name: job(name=name)(body) for name, body in {**jobs.SYNC, **jobs.ASYNC}.items()}
+ATOMIC = os.environ.get("BENCH_VARIANT") == "atomic"
+JOBS = {name: job(name=name, atomic=ATOMIC)(body) for name, body in jobs.SYNC.items()}
+JOBS |= {name: job(name=name)(body) for name, body in jobs.ASYNC.items()}
 
 
 def enqueue(name: str, sent: float) -> None:

@@ -6,11 +6,9 @@ import time
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from django.conf import settings
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from batching import make_job_manager
 from load import jobs
 from load.queues.rendered import JOBS
 
@@ -57,7 +55,5 @@ match os.environ.get("BENCH_VARIANT"):
         connector._pool_factory = pool_with(check=seldom)
     case "sort":
         connector._pool_args["configure"] = only_autocommit
-    case "batching":
-        app.job_manager = make_job_manager(app.connector, settings.WORKER_CONCURRENCY)
     case "prepared":
         connector._pool_args["kwargs"]["prepare_threshold"] = 2
