@@ -232,8 +232,7 @@ class Job(Generic[P]):
             queue=self.queue,
             priority=self.priority,
             lock=self.lock and self.lock.format(**values),
-            queueing_lock=self.queueing_lock
-            and self.queueing_lock.format(**values),
+            queueing_lock=self.queueing_lock and self.queueing_lock.format(**values),
             scheduled_at=due,
         )
 
