@@ -11,11 +11,10 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
-from procrastinate import JobContext
-from procrastinate.exceptions import JobAborted
-
 from jobs.bridge import job
 from jobs.retry import Retry
+from procrastinate import JobContext
+from procrastinate.exceptions import JobAborted
 
 from . import app
 
