@@ -1,4 +1,4 @@
-"""Django's settings; what differs between machines comes from the environment.
+"""Django's settings. What differs between machines comes from the environment.
 
 .env.example describes each variable.
 https://docs.djangoproject.com/en/stable/ref/settings/
@@ -31,7 +31,7 @@ env = Env(eager=False)
 env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 DEBUG = env.bool("DEBUG", False)
-# collectstatic runs where an image is built, and no secrets should be there.
+# collectstatic runs where an image is built, where no secrets should be.
 COLLECTSTATIC = sys.argv[1:2] == ["collectstatic"]
 
 
@@ -113,7 +113,7 @@ if TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # Subdomains and the browsers' preload lists concern more than this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-# Nothing inline and nothing from other hosts. Django's own cannot do it before 6.0.
+# Nothing inline and nothing from other hosts. By django-csp: Django 5.2 has no CSP.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
@@ -131,7 +131,7 @@ CONTENT_SECURITY_POLICY = {
 # Applications
 
 INSTALLED_APPS = [
-    # First, because its pages for passwords go before the admin's.
+    # First: its password pages replace the admin's.
     "users",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -209,12 +209,13 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     # One for each of gunicorn's threads or the worker's jobs, and one to spare.
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
     "timeout": 10,
-    # The pause between attempts doubles; after this, the next request begins anew.
+    # Seconds after which attempts to reconnect end. The next request starts again.
     "reconnect_timeout": 10,
     # What one request or job sets in its session does not reach the next.
     "reset": sessions.reset,
 }
-# Then DATABASE_URL leads to a pooler in transaction mode: no server-side cursors.
+# With a connection for the worker, DATABASE_URL leads to a pooler in transaction mode,
+# which has no server-side cursors.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = WORKER_DATABASE_URL is not None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -238,7 +239,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Language and time
 
 LANGUAGE_CODE = "en-us"
-# Pages have the browser's own where it is known, see middleware.py.
+# Pages use the browser's time zone where it is known: see middleware.py.
 TIME_ZONE = "UTC"
 
 
@@ -247,7 +248,7 @@ TIME_ZONE = "UTC"
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STATICFILES_DIRS = [PACKAGE_DIR / "static"]
-# Without `collectstatic` in development, and in the tests.
+# Development and tests need no `collectstatic`.
 WHITENOISE_USE_FINDERS = WHITENOISE_AUTOREFRESH = DEBUG
 if not DEBUG:
     STORAGES = {
@@ -271,7 +272,7 @@ else:
 
 # Jobs
 
-# Apps' tasks.py are bridges, which need the app registry: nothing imports them early.
+# Apps' tasks.py are bridges, not Procrastinate's tasks: it must not look for any there.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = None
 PROCRASTINATE_ON_APP_READY = "jobs.apps.forbid_worker"
 # Sync jobs follow one another in threads; off, Procrastinate's own worker runs them.
@@ -326,5 +327,5 @@ LOGGING = {
 if SENTRY_DSN:
     import sentry_sdk  # pyright: ignore[reportMissingImports]
 
-    # Local variables are jobs' arguments, among others.
+    # Local variables would include the arguments of jobs.
     sentry_sdk.init(SENTRY_DSN, include_local_variables=False)
