@@ -197,7 +197,7 @@ from jobs import upstream
 from jobs.worker import find_app
 app = find_app()
 app.perform_import_paths()
-for periodic in upstream.periodic_tasks(app):
+for periodic in upstream.periodic_tasks(app).values():
     if periodic.task.name == "shop.remove_old_items":
         print(periodic.croniter.get_next(float, start_time=0.0))
 """

@@ -87,12 +87,12 @@ def traces(project: Project) -> list[str]:
             for names in re.findall('class="([^"]*)"', text):
                 classes |= set(re.findall(r"[\w-]+", names))
         if path.suffix == ".md":
-            # They tell of jobs by the example of the sample. Their links must lead somewhere.
             links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
             found += [f"{path}: {link}" for link in links if path.parent / link not in files]
-        elif path.suffix == ".png":
+        if path.suffix == ".png":
             found.append(f"{path}: a picture of the sample")
-        elif path.name != "uv.lock" and (words := word.search(f"{path}\n{text}")):
+        # Their own steps are told in the one, and the other has hashes.
+        elif path.name not in ("jobs.md", "uv.lock") and (words := word.search(f"{path}\n{text}")):
             found.append(f"{path}: {words[0]}")
     for path, text in files.items():
         if path.suffix == ".css":
