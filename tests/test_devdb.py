@@ -207,9 +207,14 @@ def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def commands() -> Iterator[tuple[int, str]]:
-    """The command lines of all processes."""
-    for process in psutil.process_iter(["cmdline"]):
-        yield process.pid, " ".join([*(process.info["cmdline"] or []), ""])
+    """The command lines of all processes; psutil takes ten times as long, and tests wait."""
+    if not os.path.exists("/proc/self/cmdline"):
+        for process in psutil.process_iter(["cmdline"]):
+            yield process.pid, " ".join([*(process.info["cmdline"] or []), ""])
+        return
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+            yield int(pid), os.fsdecode(file.read()).replace("\0", " ")
 
 
 def remove(folder: Path) -> None:

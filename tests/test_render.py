@@ -87,11 +87,14 @@ def named(slug: str, app: str) -> list[str]:
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.check_output(command, cwd=PROJECT, text=True).split("\0")
     paths = {path for path in listed if (PROJECT / path).is_file()}
-    answers = {"{{cookiecutter.project_slug}}": slug, "{{cookiecutter.app_name}}": app}
-    for placeholder, answer in answers.items():
-        paths = {path.replace(placeholder, answer) for path in paths}
     # The hook makes the one that is out of git.
-    return sorted({*paths, ".env"})
+    return sorted({*(in_render(path, slug, app) for path in paths), ".env"})
+
+
+def in_render(path: str, slug: str, app: str) -> str:
+    """Return the path that a file of the template has in a render."""
+    path = path.replace("{{cookiecutter.project_slug}}", slug)
+    return path.replace("{{cookiecutter.app_name}}", app)
 
 
 def text(path: Path) -> str:
@@ -119,7 +122,7 @@ def test_any_project_name_renders_and_reaches_only_text(tmp_path: Path, name: st
     assert re.fullmatch("[a-z][a-z0-9_]{0,29}", project.slug)
     assert not list(tmp_path.rglob("pwned*"))
     # Django includes the one as HTML; Markdown shows the other.
-    escaped = text(rendered.pop("templates/project_name.txt"))
+    escaped = text(rendered.pop(f"{project.slug}/templates/project_name.txt"))
     assert html.unescape(escaped).strip() == name.strip()
     assert not set("<>{\"'") & set(escaped)
     assert name in text(rendered.pop("README.md"))
@@ -258,7 +261,7 @@ def test_nothing_of_the_template_is_left(tmp_path: Path) -> None:
 
 def test_what_django_renders_is_copied_as_it_is(project: Project) -> None:
     copied = {
-        path.replace("{{cookiecutter.app_name}}", project.app): file
+        in_render(path, project.slug, project.app): file
         for path, file in template_files().items()
         if file.suffix in {".html", ".css", ".py-tpl"}
     }
