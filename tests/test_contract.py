@@ -212,6 +212,18 @@ EDITS = {
         {"tasks/app.py": ""},
         "(jobs.E009) tasks.app cannot be imported: ImportError: the worker's app has this name",
     ),
+    "E009 an atomic job with an async body": (
+        {"shop/tasks.py": BRIDGE.replace("retry=Retry(max_attempts=3)", "atomic=True")},
+        "(jobs.E009) tasks.shop cannot be imported: TypeError: shop.restock is atomic: its body must",
+    ),
+    "E011": (
+        {
+            "shop/tasks.py": BRIDGE.replace(
+                "@job()\ndef report", '@job(lock="day:{timestamp}")\ndef report'
+            )
+        },
+        "tasks/shop.py:26: (jobs.E011) shop.report is periodic, so nothing fills its lock's template",
+    ),
     "W002": (
         {"Procfile": "worker: procrastinate --app=tasks.app worker -q default\n"},
         "tasks/shop.py:11: (jobs.W002) No worker of the Procfile serves 'mail', shop.send's queue.",
@@ -345,6 +357,24 @@ def test_jobs_that_wait_under_a_lost_name_are_told(migrated: Project) -> None:
     former = BRIDGE.replace("@job()", "@job(aliases=('shop.report',))").replace("report(", "tell(")
     write(migrated, {"shop/tasks.py": former})
     assert "W003" not in migrated.run("manage.py", "check", "--database=default").stdout
+
+
+def test_waiting_jobs_whose_arguments_no_longer_fit_are_told(migrated: Project) -> None:
+    code = "from shop import tasks; [tasks.count_stock.defer(sku='a') for _ in range(3)]"
+    migrated.run("manage.py", "shell", "-c", code)
+    check = ("manage.py", "check", "--database=default")
+    assert "W006" not in migrated.run(*check).stdout
+    changed = {"shop/tasks.py": BRIDGE, "tasks/shop.py": BODIES}
+    wider = "def count_stock(*, sku: str, place: str{}) -> None:"
+    for default, told in ((" = 'here'", False), ("", True)):
+        edit = {
+            path: text.replace("def count_stock(*, sku: str) -> None:", wider.format(default))
+            for path, text in changed.items()
+        }
+        write(migrated, edit)
+        said = migrated.run(*check).stdout
+        text = "3 waiting jobs of shop.count_stock: missing a required"
+        assert (f"(jobs.W006) {text}" in said) == told, said
 
 
 def test_the_worker_does_not_start_with_a_broken_contract(migrated: Project) -> None:

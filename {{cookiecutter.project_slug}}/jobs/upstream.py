@@ -220,10 +220,12 @@ class WorkerApp(DjangoApp):
 
         def add(task: Task[Any, Any, Any]) -> Task[Any, Any, Any]:
             register(task)
-            periodic = periodic_tasks(self)[task.name, periodic_id]
-            # It keeps the zone, whatever times it is asked for later.
-            clock: Any = type(periodic.croniter)
-            vars(periodic)["croniter"] = clock(cron, datetime.now(ZoneInfo(time_zone)))
+            if time_zone != "UTC":
+                periodic = periodic_tasks(self)[task.name, periodic_id]
+                clock: Any = type(periodic.croniter)
+                # It keeps the zone, whatever times it is asked for later.
+                start = datetime.now(ZoneInfo(time_zone))
+                vars(periodic)["croniter"] = clock(cron, start)
             return task
 
         return add

@@ -3,7 +3,9 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any, TypeVar
+from unittest import mock
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -12,11 +14,12 @@ from django.db import connection
 from procrastinate import PsycopgConnector
 from procrastinate.contrib.django import app as django_app
 from procrastinate.contrib.django import connector_params
+from procrastinate.middleware import AsyncCallNext
 from psycopg import AsyncConnection
 
 from .. import upstream
 from ..testing import drain_queue, worker_app
-from ..worker import make_connector
+from ..worker import WorkerApp, make_app, make_connector
 
 User: Any = get_user_model()
 app = worker_app()
@@ -40,6 +43,35 @@ def test_jobs_of_a_lock_do_not_wait_for_each_other_for_long() -> None:
     """With some concurrency, the next job of a lock is found by polling alone."""
     options: Any = app.worker_defaults
     assert options["fetch_job_polling_interval"] <= 1
+
+
+def test_a_cron_line_may_have_a_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight in the morning is another time in summer than in winter."""
+    monkeypatch.setattr(app, "tasks", dict(app.tasks))
+    periodic = upstream.periodic_tasks(app)
+    with mock.patch.dict(periodic):
+        body = app.task(name="wake")(lambda timestamp: None)
+        register: Any = app.periodic
+        register(cron="0 8 * * *", time_zone="Europe/Berlin")(body)
+        clock: Any = periodic["wake", ""].croniter
+        for day, hour in (("2026-07-01", 6), ("2026-12-01", 7)):
+            midnight = datetime.fromisoformat(f"{day}T00:00Z")
+            due = clock.get_next(float, start_time=midnight.timestamp())
+            assert datetime.fromtimestamp(due, UTC).hour == hour
+
+
+def test_middleware_of_ones_own_sees_every_job() -> None:
+    """It runs on the event loop, and so there are no lanes with it."""
+
+    async def middleware(call_next: AsyncCallNext, context: Any, worker: Any) -> Any:
+        return await call_next()
+
+    connector: Any = app.connector
+    own = make_app("tasks", connector=connector, middleware=[middleware])
+    assert isinstance(own, WorkerApp)
+    assert not own.lanes
+    defaults: Any = own.worker_defaults
+    assert defaults["worker_middleware"][0] is middleware
 
 
 def on_a_connection_of_the_worker(
