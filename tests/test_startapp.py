@@ -171,7 +171,7 @@ def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Proj
     # What follows the mark.
     ends = {
         fresh.path / SETTINGS: "]\nif DEBUG:\n    INSTALLED_APPS",
-        fresh.path / URLS: "    # The first page, as",
+        fresh.path / URLS: "    # The first page, unless",
         fresh.path / PYPROJECT: ']\n\n[[tool.importlinter.contracts]]\nname = "Nobody',
     }
     for path, end in ends.items():
