@@ -162,7 +162,7 @@ EDITS = {
     ),
     "E006 a queue": (
         {"shop/tasks.py": BRIDGE.replace('"mail",\n', f'"{"é" * 21}",\n')},
-        "shop/tasks.py:5: (jobs.E006) shop.send: a job's name ends at 128 characters",
+        "shop/tasks.py:5: (jobs.E006) shop.send: a job's name may have 128 characters",
     ),
     "E006 a name": (
         {"shop/tasks.py": BRIDGE.replace('"shop.send"', f'"{"x" * 129}"')},
@@ -190,7 +190,7 @@ EDITS = {
     ),
     "E008 no template": (
         {"shop/tasks.py": BRIDGE.replace("order:{order_id}", "order:{order_id")},
-        "shop/tasks.py:5: (jobs.E008) shop.send: the lock 'order:{order_id' is no template",
+        "shop/tasks.py:5: (jobs.E008) shop.send: the lock 'order:{order_id' is not a valid",
     ),
     "E009": (
         {"tasks/shop.py": f"import nothing_of_that_name\n{BODIES}"},

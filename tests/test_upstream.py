@@ -1,4 +1,4 @@
-"""A new version of Procrastinate may move what the machinery leans on: a test names it."""
+"""If a new version of Procrastinate moves a name that the machinery uses, a test names it."""
 
 import ast
 import re
@@ -11,12 +11,12 @@ from conftest import TEMPLATE, Project
 JOBS = TEMPLATE / "{{cookiecutter.project_slug}}" / "jobs"
 
 
-def leaned_on() -> list[str]:
-    """Return the names in LEANED_ON."""
+def used_names() -> list[str]:
+    """Return the names in USED_NAMES."""
     (names,) = (
         node.value
         for node in ast.parse((JOBS / "upstream.py").read_text()).body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "LEANED_ON"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "USED_NAMES"
     )
     return sorted({name for file in ast.literal_eval(names).values() for name in file})
 
@@ -29,7 +29,7 @@ SOME = ("get_retry_exception", "procrastinate_fetch_job_v2")
     "name",
     [
         pytest.param(name, marks=[] if name in SOME else pytest.mark.exhaustive)
-        for name in leaned_on()
+        for name in used_names()
     ],
 )
 def test_a_name_that_moved_is_named(installed: Project, tmp_path: Path, name: str) -> None:

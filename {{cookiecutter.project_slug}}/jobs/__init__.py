@@ -1,1 +1,1 @@
-"""The queue as Django sees it: declaring and deferring jobs."""
+"""The job queue: how jobs are declared, deferred, run and watched."""

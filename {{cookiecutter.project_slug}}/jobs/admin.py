@@ -1,4 +1,4 @@
-"""The queue in Django's admin: what staff may see and do, action by action."""
+"""The queue in Django's admin, with a permission for each action."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ admin.site.unregister(ProcrastinateJob)
 
 
 class CappedPaginator(Paginator):  # type: ignore[type-arg]
-    """Counts no further than 10,000: a full count reads the whole table."""
+    """Stops counting at 10,000 rows: a full count would read the whole table."""
 
     @cached_property
     def count(self) -> int:
@@ -42,28 +42,28 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
         return int(rows.order_by().values("pk")[:10_000].count())
 
 
-def never(*args: Any) -> bool:
-    """Refuse a permission."""
+def deny(*args: Any) -> bool:
+    """Deny a permission to everybody."""
     return False
 
 
 class ReadOnly(admin.options.BaseModelAdmin):  # type: ignore[type-arg]
-    """Nobody adds, changes or deletes here."""
+    """An admin in which nobody may add, change or delete."""
 
     paginator: Any = CappedPaginator
     show_full_result_count = False
     extra = 0
-    has_add_permission: Any = never
-    has_change_permission: Any = never
-    has_delete_permission: Any = never
+    has_add_permission: Any = deny
+    has_change_permission: Any = deny
+    has_delete_permission: Any = deny
 
 
 class FailureInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]
     """A job's failed attempts, for those who may view them."""
 
     model = JobFailure
-    fields = ["at", "host", "took", "message", "raised"]
-    readonly_fields = ["took", "raised"]
+    fields = ["at", "host", "took", "message", "full_traceback"]
+    readonly_fields = ["took", "full_traceback"]
 
     @admin.display(description="Took")
     def took(self, failure: JobFailure) -> str | None:
@@ -71,7 +71,7 @@ class FailureInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]
         return f"{failure.duration:.2f} seconds" if failure.duration else None
 
     @admin.display(description="Traceback")
-    def raised(self, failure: JobFailure) -> str:
+    def full_traceback(self, failure: JobFailure) -> str:
         """Return the traceback as it was printed."""
         return format_html("<pre>{}</pre>", failure.traceback)
 
@@ -84,7 +84,7 @@ class EventInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
 
 
 class TaskFilter(admin.SimpleListFilter):
-    """By the declared jobs, which are known without reading the table."""
+    """Filters by declared job; their names are known without reading the table."""
 
     title = parameter_name = "task"
 
@@ -99,7 +99,8 @@ class TaskFilter(admin.SimpleListFilter):
 
 def run_again(job: QueuedJob) -> None:
     """Put a failed job back into its queue."""
-    # Upstream counts the failed attempt once more, and leaves the request to stop on.
+    # Procrastinate's retry would count the failed attempt twice, and keep the request
+    # to stop.
     QueuedJob.objects.filter(pk=job.pk).update(
         abort_requested=False, attempts=F("attempts") - 1
     )
@@ -116,7 +117,8 @@ def cancel(job: QueuedJob) -> None:
     upstream.cancel(job.pk, running=job.status == "doing")
 
 
-# By permission: what it is called, the only status that it is for, what it does.
+# By permission: the action's description, the status that its jobs must have, and
+# the function.
 ACTIONS: dict[str, tuple[str, str, Callable[[QueuedJob], None]]] = {
     "retry_job": ("Run again (failed jobs)", "failed", run_again),
     "run_job_now": ("Run now (scheduled jobs)", "todo", run_now),
@@ -125,11 +127,13 @@ ACTIONS: dict[str, tuple[str, str, Callable[[QueuedJob], None]]] = {
 }
 
 
-def act(name: str, site: Any, request: HttpRequest, chosen: QuerySet[Any]) -> None:
-    """Do an action to those of the chosen jobs that it is for, and log who did it."""
+def run_action(
+    name: str, site: Any, request: HttpRequest, chosen: QuerySet[Any]
+) -> None:
+    """Apply an action to the chosen jobs that have its status, and log who did it."""
     description, status, change = ACTIONS[name]
-    acted = 0
-    # Now: jobs leave the list's filter when their status changes.
+    changed = 0
+    # Read first: a job whose status changes may no longer match the list's filter.
     pks = list(chosen.values_list("pk", flat=True))
     for pk in pks:
         job = QueuedJob.objects.select_for_update().filter(pk=pk, status=status)
@@ -138,16 +142,16 @@ def act(name: str, site: Any, request: HttpRequest, chosen: QuerySet[Any]) -> No
                 for locked in job:
                     change(locked)
                     site.log_change(request, locked, description)
-                    acted += 1
+                    changed += 1
         except UniqueViolation:
-            problem = f"Job {pk}: another with the same queueing lock waits already."
+            problem = f"Job {pk}: another job with its queueing lock already waits."
             site.message_user(request, problem, messages.ERROR)
-    site.message_user(request, f"{description}: {acted} of {len(pks)}")
+    site.message_user(request, f"{description}: {changed} of {len(pks)}")
 
 
 @admin.register(QueuedJob)
 class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):  # pyright: ignore[reportUnsafeMultipleInheritance]
-    """Upstream's, with a permission and a log entry for each action."""
+    """Procrastinate's admin, with a permission and a log entry for each action."""
 
     list_display = [
         "id",
@@ -170,7 +174,7 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):  # pyright: ignore[report
         "attempts",
     ]
     list_filter = ["status", TaskFilter]
-    # Facets are full counts.
+    # Facets would count all rows.
     show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     search_fields = ["=id"]
@@ -181,13 +185,13 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):  # pyright: ignore[report
     ) -> dict[str, Any]:
         """Return the actions that the user has the permission for."""
         return {
-            name: (partial(act, name), name, ACTIONS[name][0])
+            name: (partial(run_action, name), name, ACTIONS[name][0])
             for name in ACTIONS
             if request.user.has_perm(f"jobs.{name}")  # pyright: ignore[reportAttributeAccessIssue]
         }
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[QueuedJob]:
-        """Return jobs without their arguments, but for the first characters."""
+        """Return jobs with only the first characters of their arguments."""
         start = Left(Cast("args", TextField()), 80)
         queryset: QuerySet[QueuedJob] = super().get_queryset(request)
         return (
@@ -196,24 +200,24 @@ class QueuedJobAdmin(ReadOnly, ProcrastinateJobAdmin):  # pyright: ignore[report
 
     @admin.display(description="Arguments")
     def start_of_args(self, job: Any) -> str:
-        """Return the first characters; there may be megabytes."""
+        """Return the first characters: there may be megabytes of arguments."""
         return str(job.start_of_args)
 
     @admin.display(description="Arguments")
     def pretty_args(self, instance: ProcrastinateJob) -> str:
-        """Return more of them, without upstream's inline style, which is blocked."""
+        """Return more characters. Procrastinate's inline style would be blocked."""
         return json.dumps(instance.args)[:2000]
 
 
 @admin.register(ProcrastinateWorker)
 class WorkerAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
-    """The workers that are registered, and when each was last heard of."""
+    """The registered workers, and how long ago each sent its last heartbeat."""
 
     list_display = ["id", "heartbeat"]
 
     def heartbeat(self, worker: Any) -> str:
-        """Return its age."""
-        return f"{(timezone.now() - worker.last_heartbeat) // SECOND} seconds ago"
+        """Return the age of the last one."""
+        return f"{(timezone.now() - worker.last_heartbeat) // SECOND} s ago"
 
 
 @admin.register(ProcrastinatePeriodicDefer)
@@ -224,5 +228,5 @@ class PeriodicAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]
     list_select_related = ["job"]
 
     def last_run(self, periodic: Any) -> datetime:
-        """Return when it was due last."""
+        """Return when it was last due."""
         return datetime.fromtimestamp(periodic.defer_timestamp, UTC)

@@ -10,18 +10,18 @@ class JobsConfig(AppConfig):
     name = "jobs"
 
     def ready(self) -> None:
-        """Register the checks, and let processes end at once."""
+        """Register the checks, and close the connection pool at exit."""
         from . import checks  # noqa: F401
 
-        # Python 3.13 waits at exit for the threads of a pool that nobody closed.
+        # Otherwise Python 3.13 would wait at exit for the pool's threads.
         atexit.register(connection.close_pool)  # type: ignore[attr-defined]
 
 
 def forbid_worker(app: App) -> None:
-    """Let Django's own app, which has no tasks and would fail all jobs, run none.
+    """Keep Django's own app from running jobs: it has no tasks, so all would fail.
 
     Args:
-        app: That app, when it is ready. ``manage.py procrastinate worker`` runs it.
+        app: Django's own app, which ``manage.py procrastinate worker`` would run.
     """
 
     async def refuse(**options: Any) -> NoReturn:

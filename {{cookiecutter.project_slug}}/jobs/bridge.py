@@ -1,14 +1,14 @@
 """Declare a job once; defer it from Django; implement it in the worker.
 
-An app's ``tasks.py``, the bridge, declares with a signature that has no body::
+An app's ``tasks.py``, the bridge, declares it as a function without a body::
 
     @job(queue="mail")
     def send_receipt(*, order_id: int) -> None:
         '''Mail the receipt of an order.'''
 
-Views and services defer: ``send_receipt.defer(order_id=order.pk)``. The worker's
-``tasks`` package implements: ``@bridge.send_receipt.task(app)``. The signature is
-checked on both sides by type checkers, and at the call by Python.
+Views and services defer it: ``send_receipt.defer(order_id=order.pk)``. The worker's
+``tasks`` package implements it: ``@bridge.send_receipt.task(app)``. Type checkers check
+the signature on both sides, and Python checks it at the call.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ __all__ = [
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# More in one statement is no faster, and PostgreSQL ends at a gigabyte.
+# Larger statements are no faster, and PostgreSQL takes at most a gigabyte.
 CHUNK = 1_000
 
 logger = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class Call(Generic[P]):
 class Job(Generic[P]):
     """A declared job. Made by `job`, whose arguments are described there."""
 
-    # Named as in Procrastinate's tasks, so that `faults` knows both.
+    # Named as in Procrastinate's tasks, so that `faults` works with both.
     name: str
     func: Callable[P, object]
     queue: str
@@ -115,7 +115,7 @@ class Job(Generic[P]):
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:
-        """What the job takes."""
+        """The job's parameters."""
         return inspect.signature(self.func)
 
     def configure(self, **options: Unpack[DeferOptions]) -> Job[P]:
@@ -124,12 +124,12 @@ class Job(Generic[P]):
         Args:
             options: ``queue``, ``priority`` (higher runs first), ``lock`` and
                 ``queueing_lock`` (templates, as in `job`), ``schedule_at`` (an aware
-                datetime) or ``schedule_in`` (a timedelta, counted from the defer).
+                datetime) or ``schedule_in`` (a timedelta from the call of `defer` on).
 
         Raises:
-            TypeError: An option has another name.
-            ValueError: Both ``schedule_at`` and ``schedule_in`` are given, or one of
-                the job's `faults` comes from an option.
+            TypeError: There is no such option.
+            ValueError: Both ``schedule_at`` and ``schedule_in`` are given, or an
+                option makes the job invalid, see `faults`.
         """
         if unknown := options.keys() - DeferOptions.__annotations__.keys():
             raise TypeError(f"{self.name} has no defer option {min(unknown)!r}")
@@ -141,29 +141,29 @@ class Job(Generic[P]):
         return configured
 
     def defer(self, *args: P.args, **kwargs: P.kwargs) -> int:
-        """Add the job to the queue, in the transaction that is open.
+        """Add the job to the queue, in the open transaction.
 
         Returns:
-            The id of the job. It starts after the transaction's commit, and goes
-            with its rollback.
+            The job's id. It starts after the transaction commits; a rollback removes
+            it.
 
         Raises:
-            TypeError: The arguments do not fit the declaration or JSON.
-            AlreadyEnqueued: A job with the same queueing lock waits already. The
-                transaction stays usable.
+            TypeError: The arguments do not match the declaration, or are not JSON.
+            AlreadyEnqueued: A job with the same queueing lock is already waiting. The
+                transaction remains usable.
             SynchronousOnlyOperation: The caller is async code.
         """
         return self.batch_defer([self.call(*args, **kwargs)])[0]
 
     async def defer_async(self, *args: P.args, **kwargs: P.kwargs) -> int:
-        """Do as `defer`, from async code."""
+        """Do the same as `defer`, from async code."""
         return await sync_to_async(self.defer)(*args, **kwargs)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[P]:
         """Return checked arguments, for `batch_defer`.
 
         Raises:
-            TypeError: They do not fit the declaration or JSON.
+            TypeError: They do not match the declaration, or are not JSON.
         """
         try:
             arguments = self.signature.bind(*args, **kwargs).arguments
@@ -172,13 +172,13 @@ class Job(Generic[P]):
         for key, value in arguments.items():
             if problem := _json_problem(value):
                 raise TypeError(
-                    f"{self.name}: JSON cannot carry {key}={value!r} ({problem});"
+                    f"{self.name}: JSON cannot represent {key}={value!r} ({problem});"
                     " pass an id or a string"
                 )
         return Call(self.name, arguments)
 
     def batch_defer(self, calls: Iterable[Call[P]]) -> list[int]:
-        """Do as `defer` for many calls, a thousand in a round trip: all or none.
+        """Defer many calls, all or none, with a thousand in each round trip.
 
         Args:
             calls: Made by `call`.
@@ -187,12 +187,13 @@ class Job(Generic[P]):
             The jobs' ids, in the calls' order.
 
         Raises:
-            TypeError: A call is another job's. Also what `defer` raises.
+            TypeError: A call is for another job.
+            Exception: See `defer`.
         """
         upstream.require_django()
         rows = [self._row(call) for call in calls]
-        # A lock's violation would otherwise abort the caller's transaction, and the
-        # commit of an aborted transaction is a silent rollback.
+        # Without a savepoint, a violated lock would abort the caller's transaction, and
+        # PostgreSQL silently rolls an aborted transaction back when it is committed.
         atomic = self.queueing_lock or len(rows) > CHUNK
         ids: list[int] = []
         try:
@@ -206,17 +207,19 @@ class Job(Generic[P]):
             raise
         except ConnectorException as error:
             if isinstance(error.__cause__, ProgrammingError):
-                error.add_note("Migrate first; a migration depends on procrastinate's.")
+                error.add_note(
+                    "Migrate first; a migration that defers needs procrastinate's."
+                )
             raise
         return ids
 
     async def batch_defer_async(self, calls: Iterable[Call[P]]) -> list[int]:
-        """Do as `batch_defer`, from async code."""
+        """Do the same as `batch_defer`, from async code."""
         return await sync_to_async(self.batch_defer)(calls)
 
     def _row(self, call: Call[P]) -> upstream.QueueRow:
         if call.name != self.name:
-            raise TypeError(f"{self.name}: a call of {call.name} is in its batch")
+            raise TypeError(f"{self.name}: the batch has a call of {call.name}")
         values = call.arguments
         if self.lock or self.queueing_lock:
             bound = self.signature.bind(**values)
@@ -227,7 +230,7 @@ class Job(Generic[P]):
             due = timezone.now() + self.schedule_in
         return upstream.QueueRow(
             task_name=self.name,
-            # Without the defaults: those that count are the worker's.
+            # Without defaults: the worker applies its own.
             task_kwargs=call.arguments | _extra_arguments()(),
             queue=self.queue,
             priority=self.priority,
@@ -254,7 +257,7 @@ class Job(Generic[P]):
 
         Args:
             app: The worker's app.
-            pass_context: The body takes the running job's `JobContext` first.
+            pass_context: Whether the body's first argument is the job's `JobContext`.
 
         Raises:
             TypeError: The job is atomic, and the body is async.
@@ -297,25 +300,25 @@ def job(
     """Return the decorator that declares a job from a signature without a body.
 
     Args:
-        name: How the queue knows it; by default the app and the function, as in
-            ``shop.send_receipt``. Jobs that wait keep the name they were given.
-        queue: At most 40 bytes: PostgreSQL's channel names end at 63.
+        name: The job's name in the queue; by default the app and the function, as in
+            ``shop.send_receipt``. Jobs that are already waiting keep their name.
+        queue: The queue's name, at most 40 bytes: PostgreSQL's channel names have 63.
         priority: Higher runs first.
-        lock: Jobs with the same lock run one at a time, in order. A template of the
-            arguments, as in ``order:{order_id}``.
-        queueing_lock: At most one job with the same lock waits. A template too. Needs
-            ``retry=None``: a retry would collide with the one that waits.
-        retry: What to do when the body raises; None is to fail at once.
+        lock: Jobs with the same lock run one at a time, in order. A template that
+            the arguments fill, as in ``order:{order_id}``.
+        queueing_lock: At most one job with the same one waits. Also a template. Needs
+            ``retry=None``: a retry would collide with the waiting job.
+        retry: What happens when the body raises; with None, the job fails at once.
         aliases: Former names, for jobs that still wait under them.
         atomic: Whether the body and the end of the job are one transaction: its effects
-            in the database then happen exactly once. For sync bodies.
-        timeout: How long a job may run. When it is over, ``context.should_abort()`` is
-            true and an async job is cancelled; a sync one that goes on for ten seconds
-            more ends its worker. The job fails.
+            in the database then happen exactly once. Only for sync bodies.
+        timeout: How long a job may run before it fails. Then ``context.should_abort()``
+            becomes true, and an async job is cancelled. If a sync job is still running
+            ten seconds later, its worker ends.
 
     Raises:
-        TypeError: The declaration's parameters are not all named, or two jobs have
-            the same name.
+        TypeError: The declaration has ``*args``, ``**kwargs`` or positional-only
+            parameters, or another job has the same name.
     """
 
     def declare(stub: Callable[P, None]) -> Job[P]:
@@ -326,7 +329,9 @@ def job(
             inspect.Parameter.KEYWORD_ONLY,
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
         }:
-            raise TypeError(f"{full_name}: every parameter of a job needs a name")
+            raise TypeError(
+                f"{full_name}: a job takes no *args, **kwargs or positional-only arguments"
+            )
         if full_name in declared:
             raise TypeError(f"{full_name}: declared twice")
         declared[full_name] = declaration = Job[P](
@@ -349,8 +354,8 @@ def job(
 def cancel_job(job_id: int) -> None:
     """Take a waiting job out of its queue, or ask a running one to stop.
 
-    A job that has ended stays as it is. A running one stops at once if it is async, or
-    else when it next asks ``context.should_abort()``.
+    A job that has ended stays as it is. A running one stops at once if it is async, and
+    otherwise when it next checks ``context.should_abort()``.
 
     Args:
         job_id: As `Job.defer` returned it.
@@ -359,13 +364,13 @@ def cancel_job(job_id: int) -> None:
 
 
 def find_job(job_id: int) -> QueuedJob | None:
-    """Return a job as the queue has it, for its ``status``, ``attempts`` and so on.
+    """Return a job with its ``status``, ``attempts`` and so on.
 
     Args:
         job_id: As `Job.defer` returned it.
 
     Returns:
-        None if it was pruned; what must be known for longer belongs in a model.
+        None if it was pruned. Store what you need for longer in a model of your own.
     """
     from .models import QueuedJob  # bridges are imported before models are ready
 
@@ -373,16 +378,16 @@ def find_job(job_id: int) -> QueuedJob | None:
 
 
 def faults(job: Job[...] | Task[..., Any, ...]) -> Iterator[tuple[str, str]]:
-    """Yield what makes a job unfit for the queue: the id of a check, and a sentence."""
+    """Yield what makes a job invalid: the id of a check, and a sentence."""
     if job.queueing_lock and job.retry_strategy:
         yield "E005", "a retry collides with a job waiting under the same queueing lock"
     if len(job.name) > 128 or len(job.queue.encode()) > 40:
-        yield "E006", "a job's name ends at 128 characters, a queue's at 40 bytes"
+        yield "E006", "a job's name may have 128 characters, a queue's 40 bytes"
     for lock in filter(None, (job.lock, job.queueing_lock)):
         try:
             fields = [field for _, field, _, _ in Formatter().parse(lock)]
         except ValueError as error:
-            yield "E008", f"the lock {lock!r} is no template: {error}"
+            yield "E008", f"the lock {lock!r} is not a valid template: {error}"
             continue
         names = {re.split(r"\W", field)[0] for field in fields if field is not None}
         if names - inspect.signature(job.func).parameters.keys():
@@ -391,16 +396,16 @@ def faults(job: Job[...] | Task[..., Any, ...]) -> Iterator[tuple[str, str]]:
 
 @functools.cache
 def _extra_arguments() -> Callable[[], dict[str, str]]:
-    """Return what JOBS_EXTRA_ARGUMENTS names: it gives arguments for every job.
+    """Return the function in JOBS_EXTRA_ARGUMENTS: every job gets its result.
 
-    A worker middleware must take them off again, since no task declares them.
+    A worker middleware must remove these arguments: no task declares them.
     """
     path = getattr(settings, "JOBS_EXTRA_ARGUMENTS", "")
     return import_string(path) if path else dict
 
 
 def _json_problem(value: object) -> str:
-    """Return why a value would not come back from the queue as it is, or nothing."""
+    """Return why the queue would not return a value unchanged, or nothing."""
     if value is None or type(value) in (bool, int):
         return ""
     try:
@@ -409,7 +414,7 @@ def _json_problem(value: object) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         return str(error)
     if json.loads(text) != value:
-        return "it would come back as something else"
+        return "it would come back changed"
     if "\\u0000" in text.replace(r"\\", ""):
-        return "PostgreSQL has no NUL characters"
+        return "PostgreSQL stores no NUL characters"
     return ""

@@ -32,28 +32,28 @@ from .upstream import periodic_tasks
 HINTS = {
     "E001": "Write its body in tasks/, under @bridge.NAME.task(app).",
     "E002": "Declare it with @job() in the tasks.py of its app.",
-    "E003": "Give both one name, parameters and defaults; a context comes first.",
-    "E004": "Bind the body with @bridge.NAME.task(app), which knows all options.",
+    "E003": "Give both the same name, parameters and defaults; the context is first.",
+    "E004": "Bind the body with @bridge.NAME.task(app), which sets all options.",
     "E005": "Declare retry=None, or do without the queueing lock.",
     "E006": "Choose a shorter name.",
-    "E007": "Cron's sixth column is for seconds. The task is given a timestamp.",
-    "E008": "Name arguments of the job, as in order:{order_id}.",
-    "E009": "The whole traceback: python -c 'import tasks.NAME'",
+    "E007": "Cron's sixth column is for seconds. The task must take a timestamp.",
+    "E008": "Use arguments of the job as fields, as in order:{order_id}.",
+    "E009": "For the whole traceback, run: python -c 'import tasks.NAME'",
     "W001": "Make the app with jobs.worker.make_app, which adds the queue's upkeep:"
-    " without it, a worker does not notice that it lost its database.",
+    " without periodic tasks, a worker does not notice when it loses its database.",
     "W002": "Add the queue to a worker's --queues.",
-    "E010": 'In JOBS_MAX_WAIT, "default" is the limit of all queues that it does not name.',
-    "E011": "Give it a lock without fields: the worker defers it itself.",
-    "W003": "Give the name to the aliases of the job that took its place.",
+    "E010": 'Add "default" to JOBS_MAX_WAIT: the limit of all queues not named there.',
+    "E011": "The worker defers it without arguments that could fill the fields.",
+    "W003": "Add the name to the aliases of the job that replaced it.",
     "W006": "Give new parameters a default, and keep the old ones for one release.",
     "W004": "Lower PROCRASTINATE_WORKER_CONCURRENCY, and start more workers: sync jobs"
-    " beyond the number of threads are taken, but wait.",
-    "W005": "Keep them for some days: whoever looks into a failure needs them.",
+    " that a worker takes without a free thread have to wait.",
+    "W005": "Keep them for some days, so that somebody can look into a failure.",
 }
 
 
-# Which arguments the waiting jobs carry, in one pass.
-WAITING = """
+# How many jobs wait, by task and by the names of their arguments.
+WAITING_JOBS = """
 SELECT task_name, arguments, count(*)
 FROM (
     SELECT task_name, ARRAY(SELECT jsonb_object_keys(args) ORDER BY 1) AS arguments
@@ -87,10 +87,10 @@ def check_settings(**options: Any) -> list[CheckMessage]:
     # Python's default executor, in which Procrastinate runs sync tasks.
     threads = min(32, (os.cpu_count() or 1) + 4)
     if threads < settings.WORKER_CONCURRENCY:
-        text = f"A worker takes {settings.WORKER_CONCURRENCY} jobs, but runs {threads}."
+        text = f"{settings.WORKER_CONCURRENCY} jobs at a time, but {threads} threads."
         found.append(_message("W004", text, "settings"))
     if timedelta(days=1) > settings.JOBS_KEPT:
-        text = f"JOBS_KEPT is {settings.JOBS_KEPT}: failures are gone within a day."
+        text = f"JOBS_KEPT is {settings.JOBS_KEPT}: failures are deleted within a day."
         found.append(_message("W005", text, "settings"))
     return found
 
@@ -99,11 +99,11 @@ def check_settings(**options: Any) -> list[CheckMessage]:
 def check_waiting_jobs(
     databases: Collection[str] | None = None, **options: Any
 ) -> list[CheckMessage]:
-    """Return which of the waiting jobs will fail: for want of a task, or by arguments.
+    """Return which waiting jobs will fail: without a task, or with wrong arguments.
 
     Args:
-        databases: Named in ``check --database default`` and by every ``migrate``;
-            without any, nothing is asked.
+        databases: Given by ``check --database default`` and by every ``migrate``;
+            without any, the queue is not read.
     """
     if not databases or any(message.is_serious() for message in check_jobs()):
         return []
@@ -111,7 +111,7 @@ def check_waiting_jobs(
     messages = []
     # Before the first migration there is no table, and nothing waits.
     with suppress(ProgrammingError), connection.cursor() as cursor:
-        cursor.execute(WAITING)
+        cursor.execute(WAITING_JOBS)
         for name, arguments, number in cursor.fetchall():
             task = tasks.get(name)
             jobs = f"{number:,} waiting job{'s' if number > 1 else ''} of {name}"
@@ -119,18 +119,18 @@ def check_waiting_jobs(
                 messages.append(
                     _message("W003", f"{jobs}: no such task.", worker.TASKS)
                 )
-            elif problem := _misfit(task, arguments):
+            elif problem := _argument_problem(task, arguments):
                 messages.append(_message("W006", f"{jobs}: {problem}.", _place(task)))
     return messages
 
 
-def _misfit(task: Task[..., Any, ...], arguments: Collection[str]) -> str:
-    """Return why a task cannot be called with such arguments, or nothing."""
+def _argument_problem(task: Task[..., Any, ...], arguments: Collection[str]) -> str:
+    """Return why a task cannot be called with these arguments, or nothing."""
     context = [None] * task.pass_context
     try:
         signature(task.func).bind(*context, **dict.fromkeys(arguments))
     except TypeError as error:
-        # Those that a worker middleware takes off again are not known here.
+        # A worker middleware may remove the unexpected ones.
         extra = getattr(settings, "JOBS_EXTRA_ARGUMENTS", "")
         return "" if extra and "unexpected" in str(error) else str(error)
     return ""
@@ -172,12 +172,12 @@ def _check_declared(app: App) -> Iterator[CheckMessage]:
             text = f"{name} takes {job.signature}, {there} is {body}."
             yield _message("E003", text, place)
         if vars(task).get("declaration") is not job:
-            text = f"{name} and {there} do not share queue, priority, locks, retries."
+            text = f"{name} and {there} may differ in queue, priority, locks, retries."
             yield _message("E004", text, place)
 
 
 def _check_tasks(app: App) -> Iterator[CheckMessage]:
-    # What the worker defers itself needs no declaration, nor do Procrastinate's own.
+    # Tasks that the worker itself defers need no declaration, nor do Procrastinate's.
     known = {*declared, *(name for name, _ in periodic_tasks(app))}
     served = _served_queues()
     for name, task in app.tasks.items():
@@ -191,7 +191,7 @@ def _check_tasks(app: App) -> Iterator[CheckMessage]:
 
 
 def _served_queues() -> set[str]:
-    """Return the queues that the Procfile's workers serve, or none if one serves all."""
+    """Return the queues that the Procfile's workers serve; empty if one serves all."""
     procfile = settings.BASE_DIR / "Procfile"
     lines = procfile.read_text().splitlines() if procfile.exists() else []
     option = r"(?: -q| --queues|PROCRASTINATE_WORKER_QUEUES)[ =]*([^ '\"]+)"
@@ -210,7 +210,7 @@ def _check_periodic(app: App) -> Iterator[CheckMessage]:
         for number, fault in faults(task):
             yield _message(number, f"{task.name}: {fault}.", _place(task))
         if any("{" in (lock or "") for lock in (task.lock, task.queueing_lock)):
-            text = f"{task.name} is periodic, so nothing fills its lock's template."
+            text = f"{task.name} is periodic, so its lock cannot have fields."
             yield _message("E011", text, _place(task))
         given = {"timestamp": 0, **(periodic.configure_kwargs.get("task_kwargs") or {})}
         try:

@@ -1,4 +1,4 @@
-"""Keep what a failed job's traceback said."""
+"""Stores the errors of failed attempts."""
 
 import asyncio
 import logging
@@ -18,8 +18,8 @@ from . import retry, runs, upstream
 
 logger = logging.getLogger(__name__)
 
-# Whether the error is kept or not, its retry must know what does not count as one.
-INSERT = f"""
+# It also returns the interruptions, which do not count as attempts.
+INSERT_FAILURE = f"""
 WITH kept AS (
     INSERT INTO jobs_jobfailure
         (job_id, attempt, exception, message, traceback, host, duration, at)
@@ -36,11 +36,11 @@ async def keep_failures(
     """Store every failed attempt as a `JobFailure`. A worker middleware.
 
     Raises:
-        JobAborted: A user asked the job to stop; the worker would otherwise take its
-            cancellation for an error to retry.
-        JobTimedOut: The job was asked to stop because its time was over.
-        JobCancelledItself: It was cancelled, but by nobody who may; the worker would
-            otherwise retry it for ever.
+        JobAborted: A user asked the job to stop. The worker would retry an async job if
+            its cancellation were raised instead.
+        JobTimedOut: The job ran for longer than its time limit.
+        JobCancelledItself: Neither a user nor the worker cancelled the job. The worker
+            would retry it for ever if the cancellation were raised instead.
     """
     failure: BaseException
     try:
@@ -54,28 +54,28 @@ async def keep_failures(
         elif isinstance(error, JobAborted) or context.abort_reason():
             raise
         else:
-            failure = retry.JobCancelledItself("It was cancelled from within.")
+            failure = retry.JobCancelledItself("The job cancelled itself.")
         failure.__cause__ = error
     except BaseException as error:  # noqa: BLE001, it is raised below
         failure = error
-    await keep(context, failure)
+    await store_failure(context, failure)
     raise failure
 
 
-async def keep(context: JobContext, error: BaseException) -> None:
-    """Store an error, on the worker's own connection: Django's may be what failed."""
+async def store_failure(context: JobContext, error: BaseException) -> None:
+    """Store an error, on the worker's own connection: Django's may have failed."""
     try:
         store = context.app.connector.execute_query_all_async(
-            INSERT, **row(context, error)
+            INSERT_FAILURE, **columns(context, error)
         )
         found = await asyncio.wait_for(store, timeout=10)
         retry.interruptions.set(sum(sum(one.values()) for one in found))
-    # The job's own error is its outcome, whatever happens to the record of it.
+    # The job still ends with its own error.
     except (Exception, asyncio.CancelledError):
-        logger.exception("The failure of job %s is not kept", context.job.id)
+        logger.exception("Could not store the failure of job %s", context.job.id)
 
 
-def row(context: JobContext, error: BaseException) -> dict[str, Any]:
+def columns(context: JobContext, error: BaseException) -> dict[str, Any]:
     """Return the columns of a `JobFailure`."""
     return {
         "job_id": context.job.id,
@@ -87,14 +87,14 @@ def row(context: JobContext, error: BaseException) -> dict[str, Any]:
 
 
 def describe(error: BaseException) -> dict[str, str]:
-    """Return what is kept of an error: no local variables, and no rows' values.
+    """Describe an error, without the values of local variables and of rows.
 
     Returns:
         ``exception``, ``message`` and ``traceback``, the last of them 16 kB at most.
     """
     message = text_of(error)
     text = "".join(traceback.format_exception(error))
-    # Causes may go in a circle.
+    # Causes may form a circle.
     chain: dict[int, BaseException] = {}
     link: BaseException | None = error
     while link and id(link) not in chain:

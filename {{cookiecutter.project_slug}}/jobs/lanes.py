@@ -1,8 +1,8 @@
-"""Lanes: threads in which a worker's sync jobs follow one another.
+"""Lanes: threads that each run a worker's sync jobs one after another.
 
-The event loop starts a lane with the first job. The lane runs the body; then one round
+The event loop starts a lane with its first job. The lane runs the body; then one round
 trip, on the Django connection that the body used, finishes the job and takes the next
-one. What is no plain success, and what is async, goes back to the event loop.
+one. Jobs that do not succeed, and async ones, go back to the event loop.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from .supervision import SupervisedWorker
 
 logger = logging.getLogger(__name__)
 
-MAX_AGE = 60.0
-"""Seconds that a lane keeps a connection of the pool."""
+MAX_CONNECTION_AGE = 60.0
+"""Seconds after which a lane returns its connection to the pool."""
 
-# See jobs.runs. The numbers are this module's own, and so need no quotes.
-_FINISHED = """
+# See jobs.runs. Only integers are filled in here, and they need no quotes.
+_MARK_SUCCEEDED = """
 WITH finished AS (
     UPDATE procrastinate_jobs
     SET status = 'succeeded', attempts = attempts + 1, abort_requested = false
@@ -48,7 +48,7 @@ WITH finished AS (
     RETURNING id
 )
 """
-_DELETED = """
+_DELETE = """
 WITH finished AS (
     DELETE FROM procrastinate_jobs
     WHERE id = %d AND status = 'doing' AND attempts = %d
@@ -56,22 +56,22 @@ WITH finished AS (
     RETURNING id
 )
 """
-# The next job is looked for after the count, and so sees the lock of the last one free:
-# each statement inside of the function has a snapshot of its own.
-_AND_TAKE = """
+# PostgreSQL counts first, and each statement inside the function has its own snapshot:
+# so the function sees that the lock of the finished job is free.
+_TAKE_NEXT = """
 SELECT held, job.id, job.task_name, job.priority, job.lock, job.queueing_lock, job.args,
     extract(epoch FROM job.scheduled_at), job.queue_name, job.attempts
 FROM (SELECT count(*) AS held FROM finished) ended,
     LATERAL procrastinate_fetch_job_v2(%s, CASE WHEN held >= 0 THEN %d END) job
 """
-_ONLY = "SELECT count(*) FROM finished"
-# As on the worker's own connections, but for this one statement.
-_NO_SORT = "SET LOCAL enable_sort = off;"
+_TAKE_NONE = "SELECT count(*) FROM finished"
+# For this one statement; the worker's own connections always have it.
+_DISABLE_SORT = "SET LOCAL enable_sort = off;"
 
 Outcome = Callable[[], Any]
 
 
-class NotThisRun(Exception):
+class JobReassigned(Exception):
     """The job was given to another worker while this one ran it."""
 
 
@@ -79,20 +79,20 @@ class LaneWorker(SupervisedWorker):
     """A worker with lanes for its sync jobs.
 
     Args:
-        lanes: Whether a lane takes the next job by itself. Without, only atomic jobs
-            run in lanes, one in each.
+        lanes: Whether lanes take further jobs. If not, only atomic jobs run in lanes,
+            and each lane ends after one job.
     """
 
     def __init__(self, *, lanes: bool = True, **options: Any) -> None:
         super().__init__(**options)
-        self._takes = lanes
-        # Not the loop's own executor, in which it also looks up hosts.
+        self._lanes_take_jobs = lanes
+        # Not the event loop's own executor, which also looks up host names.
         self._executor = ThreadPoolExecutor(self.concurrency, "lane")
         queues = self.queues and list(self.queues)
         self._queues = sql.Literal(queues).as_string(None) if queues else "NULL"
 
     async def process(self, context: JobContext) -> None:
-        """Run a job and those that follow it, in the slot of the first."""
+        """Run a job, and the jobs that its lane takes after it, in one slot."""
         slot = asyncio.current_task()
         assert slot
         if self._lane_task(context):
@@ -100,13 +100,13 @@ class LaneWorker(SupervisedWorker):
                 self._run_lane, thread_sensitive=False, executor=self._executor
             )
             clean = contextvars.copy_context()
-            left = await run(context, slot, clean, asyncio.get_running_loop())
-            if left is None:
+            unfinished = await run(context, slot, clean, asyncio.get_running_loop())
+            if unfinished is None:
                 return
-            context, outcome = left
+            context, outcome = unfinished
             self.running[slot] = context
             if outcome:
-                await self.settle(context, outcome)
+                await self.finish(context, outcome)
                 self.look_for_jobs()
                 return
         await super().process(context)
@@ -117,7 +117,7 @@ class LaneWorker(SupervisedWorker):
         task = self.app.tasks.get(context.job.task_name)
         if not task or inspect.iscoroutinefunction(task.func):
             return None
-        return task if self._takes or is_atomic(task) else None
+        return task if self._lanes_take_jobs or is_atomic(task) else None
 
     # From here on, in the lane's thread
 
@@ -128,19 +128,20 @@ class LaneWorker(SupervisedWorker):
         clean: contextvars.Context,
         loop: asyncio.AbstractEventLoop,
     ) -> tuple[JobContext, Outcome | None] | None:
-        """Run jobs until there is none.
+        """Run jobs until there is none to take.
 
         Returns:
-            The job that the loop goes on with and, if it has run, how it ended.
+            A job that the event loop must finish, if any: with its outcome if its body
+            has run, else without.
         """
         close_old_connections()
-        since = time.monotonic()
+        connected_at = time.monotonic()
         following: JobContext | None = context
         try:
             while following:
-                if time.monotonic() > since + MAX_AGE:
+                if time.monotonic() > connected_at + MAX_CONNECTION_AGE:
                     connection.close()
-                    since = time.monotonic()
+                    connected_at = time.monotonic()
                 context = following
                 task = self._lane_task(context)
                 if not task:
@@ -166,7 +167,7 @@ class LaneWorker(SupervisedWorker):
         """Run one job, and finish it if it succeeds.
 
         Returns:
-            How it ended, if that is not a success, or else the next job.
+            Its outcome, if the event loop must finish it, or else the next job.
         """
         job = context.job
         logs.set_job(job)
@@ -187,16 +188,16 @@ class LaneWorker(SupervisedWorker):
                     return (lambda: value), None
                 try:
                     clean_up()
-                    row = self._exchange(job)
+                    row = self._finish_and_take(job)
                 except psycopg.Error as error:
-                    logger.warning("Job %s is finished by the loop: %s", job.id, error)
+                    logger.warning("Job %s ends outside its lane: %s", job.id, error)
                     return (lambda: value), None
-        except NotThisRun:
+        except JobReassigned:
             logger.warning("Job %s was given to another worker meanwhile", job.id)
             return None, None
-        except BaseException as error:  # noqa: BLE001, the loop judges it
+        except BaseException as error:  # noqa: BLE001, the event loop handles it
             return raiser(error), None
-        self.finished(job)
+        self.forget_request_to_stop(job)
         duration = time.time() - context.start_timestamp
         logger.info(
             "Job %s[%d] ended with status: Success, lasted %.3f s",
@@ -205,14 +206,14 @@ class LaneWorker(SupervisedWorker):
             duration,
             extra={"duration": duration, "action": "job_success"},
         )
-        return None, self._taken(row)
+        return None, self._next_context(row)
 
     def _run_atomic(self, body: Callable[[], Any], job: Job) -> list[bytes | None]:
         """Run a body, finish its job and take the next one, in one transaction.
 
         Raises:
-            TypeError: The body left work to the event loop.
-            NotThisRun: The job was rescued; the transaction is rolled back.
+            TypeError: The body returned an awaitable.
+            JobReassigned: The job was rescued; the transaction is rolled back.
         """
         committed: list[bool] = []
         try:
@@ -220,38 +221,38 @@ class LaneWorker(SupervisedWorker):
                 transaction.on_commit(lambda: committed.append(True), robust=True)
                 if inspect.isawaitable(body()):
                     raise TypeError("An atomic job must not return an awaitable")
-                row = self._exchange(job, atomic=True)
+                row = self._finish_and_take(job, atomic=True)
         except Exception:
             if not committed:
                 raise
-            # Only what the body left to on_commit can have failed.
-            logger.exception("Job %s is committed, but on_commit failed", job.id)
+            # Only an on_commit callback can have failed.
+            logger.exception("An on_commit callback of job %s failed", job.id)
         clean_up()
         return row
 
-    def _exchange(self, job: Job, *, atomic: bool = False) -> list[bytes | None]:
+    def _finish_and_take(self, job: Job, *, atomic: bool = False) -> list[bytes | None]:
         """Finish a job and take the next one, in one round trip.
 
         Returns:
-            The row of the next one.
+            The row of the next job, after the number of jobs that were finished.
 
         Raises:
-            NotThisRun: The job is another worker's now.
+            JobReassigned: The job was given to another worker.
         """
         assert job.id is not None
         worker_id = self.worker_id or 0
-        end = _DELETED if self.deletes(Status.SUCCEEDED) else _FINISHED
+        end = _DELETE if self.deletes(Status.SUCCEEDED) else _MARK_SUCCEEDED
         query = end % (job.id, job.attempts, worker_id)
-        if self.stopping or not self._takes:
-            query += _ONLY
+        if self.stopping or not self._lanes_take_jobs:
+            query += _TAKE_NONE
         else:
-            query = _NO_SORT + query + _AND_TAKE % (self._queues, worker_id)
+            query = _DISABLE_SORT + query + _TAKE_NEXT % (self._queues, worker_id)
         row = execute(query if atomic else RESET + query)
         if row[0] == b"0":
-            raise NotThisRun
+            raise JobReassigned
         return row
 
-    def _taken(self, row: list[bytes | None]) -> JobContext | None:
+    def _next_context(self, row: list[bytes | None]) -> JobContext | None:
         if len(row) == 1 or row[1] is None:
             return None
         _, pk, name, priority, lock, queueing_lock, args, due, queue, attempts = (
@@ -281,8 +282,8 @@ def is_atomic(task: Task[..., Any, ...]) -> bool:
 def execute(query: str) -> list[bytes | None]:
     """Execute statements in one round trip; return the first row of the last one.
 
-    Straight on libpq, in the lane's thread: for a statement without parameters, psycopg
-    would only add time.
+    It calls libpq directly: for statements without parameters, psycopg would only add
+    time.
     """
     connection.ensure_connection()
     raw = connection.connection
@@ -293,7 +294,7 @@ def execute(query: str) -> list[bytes | None]:
 
 
 def clean_up() -> None:
-    """Leave no transaction open and no connection broken."""
+    """Close connections that are broken or have an open transaction."""
     for other in connections.all(initialized_only=True):
         other.queries_log.clear()
         if other is not connection and other.alias != connection.alias:
@@ -323,7 +324,7 @@ def no_other_database() -> Iterator[None]:
 
 
 def raiser(error: BaseException) -> Outcome:
-    """Return what raises an error again."""
+    """Return a function that raises an error."""
 
     def raise_error() -> NoReturn:
         raise error

@@ -17,13 +17,13 @@ _fields: ContextVar[dict[str, object]] = ContextVar("fields")
 async def with_job(
     call_next: AsyncCallNext, context: JobContext, worker: Worker
 ) -> Any:
-    """Log a job's lines with its id, task, queue and attempt. A worker middleware."""
+    """Add a job's id, task, queue and attempt to its log lines. A worker middleware."""
     set_job(context.job)
     return await call_next()
 
 
 def set_job(job: Job) -> None:
-    """Log the lines that follow, in this context, with a job's fields."""
+    """Add a job's fields to the log lines that follow in this context."""
     _fields.set(
         {
             "job_id": job.id,
@@ -37,12 +37,12 @@ def set_job(job: Job) -> None:
 class JobFilter(logging.Filter):
     """Add the running job's fields, and remove arguments from Procrastinate's lines.
 
-    Arguments stand in Procrastinate's messages and in its records' ``job`` and
-    ``jobs``, at every level. The traceback of a job that was asked to stop goes too.
+    At every level, arguments are in Procrastinate's messages and in its records'
+    ``job`` and ``jobs``. The traceback of a job that was asked to stop is removed too.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record, and let it pass."""
+        """Change the record. A line about the start of a job passes only at DEBUG."""
         fields = vars(record)
         fields.update(_fields.get({}))
         if not record.name.startswith("procrastinate"):
@@ -51,7 +51,7 @@ class JobFilter(logging.Filter):
         record.args = None
         fields.pop("jobs", None)
         if upstream.starts_job(fields):
-            # Of no more interest than its end, which says the same and more.
+            # The line about the job's end says the same and more.
             record.levelno, record.levelname = logging.DEBUG, "DEBUG"
             if not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
                 return False

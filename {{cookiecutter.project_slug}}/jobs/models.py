@@ -1,4 +1,4 @@
-"""What the queue's own tables do not keep: failures, and how full the queues were."""
+"""What the queue's own tables do not have: failures, interruptions and statistics."""
 
 from django.db import models
 from django.utils import timezone
@@ -24,7 +24,7 @@ class QueuedJob(ProcrastinateJob):
 
 
 class JobFailure(models.Model):
-    """An attempt that failed. It may outlive its job, which is deleted by SQL."""
+    """A failed attempt. It may outlive its job, which SQL deletes."""
 
     job = models.ForeignKey(
         QueuedJob, models.DO_NOTHING, related_name="failures", db_constraint=False
@@ -37,7 +37,7 @@ class JobFailure(models.Model):
     duration = models.FloatField("seconds", null=True)
     at = models.DateTimeField(default=timezone.now, db_index=True)
 
-    # Django adds it; type checkers without a plugin do not know.
+    # Django adds it, which type checkers without a plugin do not know.
     job_id: int  # pyright: ignore[reportUninitializedInstanceVariable]
 
     class Meta:
@@ -49,7 +49,7 @@ class JobFailure(models.Model):
 
 
 class Interruption(models.Model):
-    """How often a job was cut short through no error of its own."""
+    """How often a job was cut short because its worker ended."""
 
     job_id = models.BigIntegerField(primary_key=True)
     give_backs = models.PositiveIntegerField(
@@ -65,7 +65,7 @@ class Interruption(models.Model):
 
 
 class WorkerInfo(models.Model):
-    """What a worker says of itself when it starts; Procrastinate keeps its heartbeat."""
+    """What a worker stores about itself at its start, except its heartbeat."""
 
     worker_id = models.BigIntegerField(primary_key=True)
     host = models.CharField(max_length=255)
@@ -83,7 +83,7 @@ class WorkerInfo(models.Model):
 
 
 class QueueSample(models.Model):
-    """What was in a queue in one minute."""
+    """How full a queue was in one minute."""
 
     minute = models.DateTimeField()
     queue = models.CharField(max_length=128)

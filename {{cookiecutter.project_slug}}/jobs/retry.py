@@ -20,7 +20,7 @@ class JobStalled(Exception):
     """The job's worker died.
 
     Args:
-        deaths: How many workers of this job have died by now.
+        deaths: How many workers have died while they ran this job.
     """
 
     def __init__(self, deaths: int = 1) -> None:
@@ -33,11 +33,11 @@ class JobTimedOut(Exception):
 
 
 class JobCut(Exception):
-    """The worker ended under the job, which must not run twice."""
+    """The worker ended while the job ran, and the job must not run twice."""
 
 
 class EventLoopBlocked(Exception):
-    """The job kept the worker's event loop from turning."""
+    """The job blocked the worker's event loop."""
 
 
 class JobCancelledItself(Exception):
@@ -63,7 +63,7 @@ class Retry(BaseRetryStrategy):
     Args:
         max_attempts: How often the body may raise. Attempts that a stopping or dying
             worker cut short do not count.
-        max_deaths: How often the job's worker may die before the job is taken for the
+        max_deaths: How often the job's worker may die before the job counts as the
             cause, and fails.
         wait: Seconds before the second attempt; each later wait is twice as long.
         max_wait: The longest wait, in seconds.
@@ -80,7 +80,7 @@ class Retry(BaseRetryStrategy):
         self, *, exception: BaseException, job: Job
     ) -> RetryDecision | None:
         """Return when to run the job again, or None to let it fail."""
-        # The worker asks only when it stops: a job that a person aborts ends aborted.
+        # The worker only asks while it stops: a job that a person stops is not retried.
         if isinstance(exception, JobAborted | CancelledError):
             return RetryDecision()
         # A job that may be retried may also be retried after its worker died.

@@ -1,12 +1,13 @@
-"""How a run of a job ends: by the worker that took it, once, or not at all.
+"""SQL that ends a run of a job, unless the job has been given to another worker.
 
-Procrastinate ends a job by its id alone. A worker that was thought dead, and whose job
-was rescued, could so overwrite what became of the job since. Here an end holds only for
-the run that took the job: each end raises the number of attempts, by which it is told.
+Procrastinate ends a job by its id alone. So a worker that seemed dead, and whose job was
+rescued, could overwrite what has happened to the job since. Here, a run can end a job
+only while the job has the same worker and the same number of attempts: every end
+increases that number.
 """
 
-# procrastinate_finish_job_v1 and procrastinate_retry_job_v2 with that condition. A
-# worker's row may be gone although the worker lives; then worker_id is NULL.
+# The statements are procrastinate_finish_job_v1 and procrastinate_retry_job_v2 with this
+# condition. worker_id is NULL if the row of a living worker was deleted.
 _THIS_RUN = """
 id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s
     AND (worker_id = %(worker_id)s OR worker_id IS NULL)
@@ -33,8 +34,7 @@ UPDATE procrastinate_jobs SET
 WHERE {_THIS_RUN} RETURNING id
 """
 
-# What was cut short through no fault of its own is counted, so that a retry strategy
-# can leave it out.
+# Counts the interruption, so that it does not use up one of the job's attempts.
 GIVE_BACK = f"""
 WITH run AS ({RETRY})
 INSERT INTO jobs_interruption AS kept (job_id, give_backs, deaths)

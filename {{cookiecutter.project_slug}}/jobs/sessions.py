@@ -1,6 +1,6 @@
-"""What one job or request leaves in a database session must not reach the next.
+"""Resets database sessions, so that no job or request affects the next one.
 
-The settings import this module: it needs nothing of Django's.
+The settings import this module, so it must not import Django.
 """
 
 import psycopg
@@ -10,11 +10,11 @@ RESET = (
     "RESET SESSION AUTHORIZATION; RESET ALL; SET TimeZone = 'UTC';"
     " UNLISTEN *; CLOSE ALL; DISCARD TEMP; SELECT pg_advisory_unlock_all();"
 )
-"""As DISCARD ALL, but one round trip that ends in the time zone of Django's sessions."""
+"""Like DISCARD ALL, but in one round trip, and with the time zone that Django sets."""
 
 
 def reset(connection: psycopg.Connection) -> None:
-    """Make a session as good as new. For the pool in DATABASES, as its ``reset``.
+    """Reset a session. For the pool in DATABASES, as its ``reset``.
 
     Raises:
         psycopg.Error: It cannot be reset; the pool then drops the connection.

@@ -1,4 +1,4 @@
-"""How the queues are: the one source of page, metrics, health and alerts."""
+"""The state of the queues: the one source for page, metrics, health and alerts."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,7 @@ from .models import JobFailure, QueuedJob, WorkerInfo
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
-# Jobs that wait have ids in the order of their age, so only one job's events are read.
+# The oldest waiting job has the lowest id, so only its events are read.
 QUEUES = """
 SELECT name, waiting, running, scheduled, coalesce(greatest(0, extract(epoch FROM
     now() - least(due, (SELECT max(at) FROM procrastinate_events
@@ -33,9 +33,9 @@ FROM (
 ) queue
 """
 
-# Jobs that run for over a minute, and over ten times as long as 95 of the last hundred
-# of their task. Of the newest jobs only: no index has the tasks.
-SLOW = """
+# Jobs that have run for over a minute, and over ten times as long as 95 of their task's
+# last hundred jobs. Only new jobs are compared, because there is no index by task.
+SLOW_JOBS = """
 SELECT job.id, job.task_name, extract(epoch FROM now() - started.at)::float
 FROM procrastinate_jobs job
 CROSS JOIN LATERAL (
@@ -88,7 +88,7 @@ class Queue:
 
     @property
     def waited(self) -> timedelta:
-        """``wait``, for people."""
+        """``wait`` in whole seconds, to be shown."""
         return timedelta(seconds=round(self.wait))
 
 
@@ -104,7 +104,7 @@ class Stats:
 
     @property
     def healthy(self) -> bool:
-        """Whether jobs are being done: a worker lives, and no queue is late."""
+        """Whether a worker is alive and no queue is late."""
         return self.workers > 0 and not any(queue.late for queue in self.queues)
 
     @property
@@ -118,14 +118,16 @@ class Stats:
         if not self.workers:
             found.append("No worker is alive")
         if self.stalled:
-            found.append(f"{self.stalled} jobs are stuck on dead workers")
+            jobs = "1 job is" if self.stalled == 1 else f"{self.stalled} jobs are"
+            found.append(f"{jobs} stuck on dead workers")
         found += [
             f"Job {name}[{pk}] has run for {timedelta(seconds=round(seconds))},"
             " over ten times as long as usual"
             for pk, name, seconds in self.slow
         ]
         if self.failures > settings.JOBS_MAX_FAILURES:
-            found.append(f"{self.failures} attempts failed in the last hour")
+            attempts = f"{self.failures} attempt{'s' if self.failures > 1 else ''}"
+            found.append(f"{attempts} failed in the last hour")
         return found
 
 
@@ -134,7 +136,7 @@ def now() -> Stats:
     with connection.cursor() as cursor:
         cursor.execute(QUEUES)
         busy = {row[0]: Queue(*row) for row in cursor.fetchall()}
-        cursor.execute(SLOW)
+        cursor.execute(SLOW_JOBS)
         slow = cursor.fetchall()
     names = busy.keys() | {job.queue for job in bridge.declared.values()}
     return Stats(
@@ -147,12 +149,12 @@ def now() -> Stats:
 
 
 def workers_alive(host: str | None = None) -> int:
-    """Return how many workers live: they give a sign of life every 10 seconds.
+    """Return how many workers are alive: each sends a heartbeat every 10 seconds.
 
     Args:
-        host: Count only those of this host.
+        host: Count only workers on this host.
     """
-    # Without two of them, a worker is dead.
+    # A worker that missed two of them is dead.
     alive = Now() - timedelta(seconds=20)
     workers = ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive)
     if host is not None:
@@ -170,11 +172,11 @@ def stalled() -> QuerySet[QueuedJob]:
 
 
 def last_day() -> dict[str, list[tuple[int, int, float]]]:
-    """Return the worst of each ten minutes of the last day, by queue.
+    """Return the worst figures of each ten minutes of the last day, by queue.
 
     Returns:
-        Where it stands from 0 (a day ago) to 143 (now), the jobs that waited, and for
-        how many seconds the oldest had.
+        The position from 0 (a day ago) to 143 (now), how many jobs waited, and for how
+        many seconds the oldest of them had waited.
     """
     bars: dict[str, list[tuple[int, int, float]]] = {}
     with connection.cursor() as cursor:

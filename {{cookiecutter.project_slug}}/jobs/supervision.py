@@ -1,4 +1,4 @@
-"""The worker keeps its word: what it runs ends, once, in time, and is accounted for."""
+"""Supervision: each job that a worker runs ends once and in time, and is recorded."""
 
 from __future__ import annotations
 
@@ -31,45 +31,46 @@ from . import failures, retry, runs, upstream
 
 logger = logging.getLogger(__name__)
 
-HEARTBEAT = 10.0
-"""Seconds between signs of life."""
-ORPHANED = 10.0
-"""Seconds after which a job of this worker that nothing in it runs is handed back."""
-AFTER_TIME_LIMIT = 10.0
+HEARTBEAT_INTERVAL = 10.0
+"""Seconds between heartbeats."""
+MAX_ORPHAN_AGE = 10.0
+"""Seconds after which an orphaned job is put back, see `_give_back_orphans`."""
+TIME_LIMIT_GRACE = 10.0
 """Seconds that a sync job may go on after its time limit, before its worker ends."""
-LOOK_EVERY = 5.0
-"""Seconds between looks for jobs that nobody runs."""
-BLOCKED = 30.0
-"""Seconds without a turn of the event loop, after which the worker ends."""
-PAUSE_AFTER_CUT = timedelta(seconds=2)
-"""Until a job that was cut runs again, so that its threads are gone by then."""
+CHECK_INTERVAL = 5.0
+"""Seconds between the checks for orphaned jobs and dead workers."""
+MAX_BLOCKED = 30.0
+"""Seconds after which a worker ends if its event loop is blocked."""
+DELAY_AFTER_CUT = timedelta(seconds=2)
+"""How long a job that was cut short waits, so that its old thread has ended by then."""
 
-OF_THIS_WORKER = """
+JOBS_OF_WORKER = """
 SELECT id, attempts FROM procrastinate_jobs
 WHERE worker_id = %(worker_id)s AND status = 'doing'
 """
 
-# Any number, as long as it is always the same: advisory locks have two.
-LOCK = 0x6A6F6273
+# An advisory lock has two numbers. The first is this constant, which may be any.
+LOCK_CLASS = 0x6A6F6273
 
-# A living worker holds a lock in a session of its own. PostgreSQL gives it up at once
-# when the process dies.
-WITHOUT_LOCK = f"""
+# Each worker holds a lock in a session of its own. PostgreSQL releases the lock as soon
+# as the process dies.
+WORKERS_WITHOUT_LOCK = f"""
 SELECT worker.id FROM procrastinate_workers worker
 JOIN jobs_workerinfo ON worker_id = worker.id
 WHERE NOT EXISTS (
     SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND classid = {LOCK} AND objid = worker.id %% 2147483648
+    WHERE locktype = 'advisory' AND classid = {LOCK_CLASS}
+        AND objid = worker.id %% 2147483648
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 )
 """
 
-DECLARE_DEAD = """
+EXPIRE_HEARTBEATS = """
 UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'
 WHERE id = ANY(%(workers)s)
 """
 
-INTRODUCE = """
+INSERT_WORKER_INFO = """
 INSERT INTO jobs_workerinfo (worker_id, host, pid, started_at, queues, tasks, periodic)
 VALUES (%(worker_id)s, %(host)s, %(pid)s, now(), %(queues)s, %(tasks)s, %(periodic)s)
 ON CONFLICT (worker_id) DO NOTHING
@@ -84,11 +85,11 @@ class SupervisedWorker(upstream.Worker):
         self.threads: dict[int | None, int] = {}
         """The thread in which a sync job runs, by the job's id."""
         self.overdue: dict[int | None, retry.JobTimedOut] = {}
-        """The jobs whose time is over, with their stacks at that moment."""
+        """The jobs that reached their time limit, with their stacks at that moment."""
         self._orphans: dict[tuple[int, int], float] = {}
-        self._silent: set[int] = set()
-        self._introduced = threading.Event()
-        self._last_turn = time.monotonic()
+        self._suspects: set[int] = set()
+        self._info_stored = threading.Event()
+        self._last_tick = time.monotonic()
         self._ended = threading.Event()
 
     # The end of a run
@@ -96,10 +97,10 @@ class SupervisedWorker(upstream.Worker):
     async def end_run(
         self, job: Job, status: Status, decision: RetryDecision | None
     ) -> bool:
-        """Record how a job ended, as soon as the database can be written.
+        """Record how a job ended. Try until the database can be reached.
 
         Returns:
-            Whether that held: not if the job was given to another worker meanwhile.
+            Whether it was recorded: not if another worker has been given the job.
         """
         query = runs.FINISH
         if decision:
@@ -111,25 +112,25 @@ class SupervisedWorker(upstream.Worker):
         while True:
             try:
                 connector = self.app.connector
-                held = await connector.execute_query_all_async(query, **parameters)
+                recorded = await connector.execute_query_all_async(query, **parameters)
                 break
             except UniqueViolation:
-                # A job with the same queueing lock waits already: that one will do.
+                # A job with the same queueing lock already waits, so this one fails.
                 query = runs.FINISH
                 parameters["status"] = Status.FAILED.value
             except ConnectorException as error:
                 logger.warning(
-                    "The end of job %s cannot be written, trying again: %s",
+                    "Could not record the end of job %s, trying again: %s",
                     job.id,
                     failures.text_of(error),
                 )
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 10)
-        if not held:
+        if not recorded:
             logger.warning(
                 "Job %s was given to another worker: this run changes nothing", job.id
             )
-        return bool(held)
+        return bool(recorded)
 
     def _parameters(
         self, job: Job, status: Status, decision: RetryDecision | None
@@ -148,60 +149,60 @@ class SupervisedWorker(upstream.Worker):
     # The end of the worker
 
     async def drain(self) -> None:
-        """Beat on until the last job has ended: a silent worker's jobs are rescued."""
-        beat = asyncio.create_task(self._beat(), name="drain")
+        """Send heartbeats until the last job has ended, so that no job is rescued."""
+        heartbeats = asyncio.create_task(self._send_heartbeats(), name="drain")
         try:
             await super().drain()
         finally:
-            beat.cancel()
+            heartbeats.cancel()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             try:
                 await self.app.job_manager.update_heartbeat(self.worker_id or 0)
             except Exception as error:  # noqa: BLE001, the next one may succeed
-                logger.warning("No heartbeat: %s", failures.text_of(error))
-            await asyncio.sleep(HEARTBEAT)
+                logger.warning("The heartbeat failed: %s", failures.text_of(error))
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    async def cut_jobs(self) -> None:
-        """Ask the jobs to stop whose time is over; end the process under the rest."""
+    async def stop_remaining_jobs(self) -> None:
+        """Ask the remaining jobs to stop, and end the process if some do not."""
         self.ask_to_stop()
-        # With three seconds, in development, all of it fits into honcho's five.
+        # In development the graceful time is 3 seconds: all fits into honcho's 5.
         grace = self.shutdown_graceful_timeout or 0
         await asyncio.wait(self.running, timeout=min(2, 0.5 + grace / 12))
         if not self.running:
             return
-        if not self.install_signal_handlers:  # in a process that is not the worker's
+        if not self.install_signal_handlers:  # inside another process, such as a test
             await asyncio.wait(self.running)
             return
-        left = list(self.running.values())
+        remaining = list(self.running.values())
         try:
-            await asyncio.wait_for(self._give_back(left), timeout=2)
+            await asyncio.wait_for(self._give_back(remaining), timeout=2)
         except Exception as error:  # noqa: BLE001, the rescue will find them
-            logger.error("Not handed back: %s", failures.text_of(error))
-        names = ", ".join(f"{one.job.task_name}[{one.job.id}]" for one in left)
-        self._exit(f"The worker ends although these jobs still run: {names}")
+            logger.error("Jobs are not put back: %s", failures.text_of(error))
+        names = ", ".join(f"{one.job.task_name}[{one.job.id}]" for one in remaining)
+        self._exit(f"The worker ends although these jobs are still running: {names}")
 
     async def _give_back(self, contexts: list[JobContext]) -> None:
-        """Hand jobs back that did not stop, or fail those that must not run twice."""
+        """Put jobs back into their queues, or fail those that must not run twice."""
         for context in contexts:
-            error, decision = self._verdict(context)
+            error, decision = self._cut_short(context)
             if decision is None:
-                await failures.keep(context, error)
+                await failures.store_failure(context, error)
             status = Status.ABORTED if decision else Status.FAILED
             await self.end_run(context.job, status, decision)
         await self.app.job_manager.unregister_worker(self.worker_id or 0)
 
-    def _verdict(
+    def _cut_short(
         self, context: JobContext
     ) -> tuple[BaseException, RetryDecision | None]:
-        """Return what is kept of a job that is cut, and whether it runs again."""
+        """Return the error of a job that is cut short, and when it runs again, if ever."""
         if overdue := self.overdue.get(context.job.id):
             return overdue, None
         task = self.app.tasks.get(context.job.task_name)
         if not upstream.retry_decision(task, JobAborted(), context.job):
             return retry.JobCut("Its worker ended, and it must not run twice."), None
-        return JobAborted(), RetryDecision(retry_at=timezone.now() + PAUSE_AFTER_CUT)
+        return JobAborted(), RetryDecision(retry_at=timezone.now() + DELAY_AFTER_CUT)
 
     def _exit(self, reason: str) -> NoReturn:
         """End the process at once: its threads cannot be stopped otherwise."""
@@ -212,27 +213,27 @@ class SupervisedWorker(upstream.Worker):
     # Supervision
 
     async def supervise(self) -> None:
-        """Look once a second for jobs whose time is over, and for those nobody runs."""
-        if self.install_signal_handlers:  # else the process is not the worker's
-            await self._introduce()
-            self._introduced.set()
-        looked = time.monotonic()
+        """Enforce time limits, and look for orphaned jobs and dead workers."""
+        if self.install_signal_handlers:  # else it runs inside another process
+            await self._store_info()
+            self._info_stored.set()
+        last_check = time.monotonic()
         while True:
             await asyncio.sleep(1)
-            self._last_turn = now = time.monotonic()
+            self._last_tick = now = time.monotonic()
             self._enforce_time_limits()
-            if now > looked + LOOK_EVERY:
-                looked = now
+            if now > last_check + CHECK_INTERVAL:
+                last_check = now
                 try:
-                    await self._hand_back_orphans(now)
-                    await self._rescue_from_the_dead()
-                except Exception as error:  # noqa: BLE001, the next look may succeed
-                    logger.warning("Jobs are not looked after: %s", error)
+                    await self._give_back_orphans(now)
+                    await self._rescue_from_dead_workers()
+                except Exception as error:  # noqa: BLE001, the next check may succeed
+                    logger.warning("The supervision failed, trying again: %s", error)
 
-    async def _introduce(self) -> None:
+    async def _store_info(self) -> None:
         periodic = upstream.periodic_tasks(self.app).values()
         await self.app.connector.execute_query_async(
-            INTRODUCE,
+            INSERT_WORKER_INFO,
             worker_id=self.worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -250,9 +251,9 @@ class SupervisedWorker(upstream.Worker):
             if context.job.id not in self.overdue:
                 self.overdue[context.job.id] = self._timed_out(slot, context, limit)
                 self.ask_to_stop(slot)
-            elif ran > limit + AFTER_TIME_LIMIT and not self.stopping:
+            elif ran > limit + TIME_LIMIT_GRACE and not self.stopping:
                 logger.error(
-                    "Job %s goes on after its time limit: the worker ends",
+                    "Job %s does not stop after its time limit: the worker ends",
                     context.job.id,
                 )
                 self.stop()  # type: ignore[no-untyped-call]
@@ -260,7 +261,7 @@ class SupervisedWorker(upstream.Worker):
     def _timed_out(
         self, slot: upstream.Slot, context: JobContext, limit: float
     ) -> retry.JobTimedOut:
-        error = retry.JobTimedOut(f"It ran for longer than {limit:g} seconds.")
+        error = retry.JobTimedOut(f"It ran for longer than {limit:g} s.")
         if frame := sys._current_frames().get(self.threads.get(context.job.id, 0)):
             stack = "".join(traceback.format_stack(frame))
         else:
@@ -269,13 +270,13 @@ class SupervisedWorker(upstream.Worker):
         error.add_note(f"It was here:\n{stack}")
         return error
 
-    async def _hand_back_orphans(self, now: float) -> None:
-        """Hand back the jobs that are this worker's, but of which it knows nothing.
+    async def _give_back_orphans(self, now: float) -> None:
+        """Put back orphaned jobs: this worker's in the database, but not known to it.
 
-        The reply that would have told it was lost.
+        The worker took them, but PostgreSQL's reply was lost.
         """
         rows = await self.app.connector.execute_query_all_async(
-            OF_THIS_WORKER, worker_id=self.worker_id
+            JOBS_OF_WORKER, worker_id=self.worker_id
         )
         running = {context.job.id for context in self.running.values()}
         found = {
@@ -283,8 +284,8 @@ class SupervisedWorker(upstream.Worker):
         }
         self._orphans = {one: self._orphans.get(one, now) for one in found}
         for (pk, attempts), since in self._orphans.items():
-            if now >= since + ORPHANED:
-                logger.warning("Job %s is handed back: the take's reply was lost", pk)
+            if now >= since + MAX_ORPHAN_AGE:
+                logger.warning("Job %s is put back: it was taken, but not started", pk)
                 job = Job(
                     id=pk,
                     attempts=attempts,
@@ -295,17 +296,19 @@ class SupervisedWorker(upstream.Worker):
                 )
                 await self.end_run(job, Status.ABORTED, RetryDecision())
 
-    async def _rescue_from_the_dead(self) -> None:
-        """Rescue the jobs of workers that died, without waiting for heartbeats to stop.
+    async def _rescue_from_dead_workers(self) -> None:
+        """Rescue the jobs of dead workers at once, before their heartbeats are too old.
 
-        A living worker may lose its lock for a moment, with its session, so it takes two
-        looks.
+        A living worker may lose its session, and so its lock, for a moment. So a worker
+        is dead only if two checks find no lock.
         """
-        rows = await self.app.connector.execute_query_all_async(WITHOUT_LOCK)
+        rows = await self.app.connector.execute_query_all_async(WORKERS_WITHOUT_LOCK)
         found = {row["id"] for row in rows}
-        dead, self._silent = found & self._silent, found - self._silent
+        dead, self._suspects = found & self._suspects, found - self._suspects
         if dead:
-            await self.app.connector.execute_query_async(DECLARE_DEAD, workers=[*dead])
+            await self.app.connector.execute_query_async(
+                EXPIRE_HEARTBEATS, workers=[*dead]
+            )
             await sync_to_async(self._rescue, thread_sensitive=False)()
 
     def _rescue(self) -> None:
@@ -332,12 +335,12 @@ class SupervisedWorker(upstream.Worker):
             self._ended.set()
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
-        self._last_turn = time.monotonic()
+        self._last_tick = time.monotonic()
         session: psycopg.Connection | None = None
         while not self._ended.wait(1):
-            if time.monotonic() > self._last_turn + BLOCKED:
+            if time.monotonic() > self._last_tick + MAX_BLOCKED:
                 self._end_blocked(loop, thread)
-            if self._introduced.is_set():
+            if self._info_stored.is_set():
                 session = self._hold_lock(session)
         if session:
             session.close()
@@ -345,21 +348,21 @@ class SupervisedWorker(upstream.Worker):
     def _hold_lock(
         self, session: psycopg.Connection | None
     ) -> psycopg.Connection | None:
-        """Return the session that has the lock by which others see this worker alive."""
+        """Return the session with the lock that shows that this worker is alive."""
         try:
             if session:
                 session.execute("SELECT 1")
                 return session
             session = psycopg.connect(**connection_parameters(), autocommit=True)
             number = (self.worker_id or 0) % 2**31
-            session.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK, number])
+            session.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, number])
             return session
         except psycopg.Error:
-            return None  # and again in a second
+            return None  # it tries again in a second
 
     def _end_blocked(self, loop: asyncio.AbstractEventLoop, thread: int) -> NoReturn:
         stack = "".join(traceback.format_stack(sys._current_frames().get(thread)))
-        logger.error("The event loop has not turned for %d s:\n%s", BLOCKED, stack)
+        logger.error("The event loop is blocked for %d s:\n%s", MAX_BLOCKED, stack)
         slot = asyncio.current_task(loop)
         culprit = self.running.get(slot) if slot else None
         try:
@@ -367,14 +370,14 @@ class SupervisedWorker(upstream.Worker):
                 **connection_parameters(), autocommit=True
             ) as connection:
                 for context in list(self.running.values()):
-                    error, decision = self._verdict(context)
+                    error, decision = self._cut_short(context)
                     if context is culprit:
                         error = retry.EventLoopBlocked("It blocked the event loop.")
                         error.add_note(f"It was here:\n{stack}")
                         decision = None
                     if decision is None:
                         connection.execute(
-                            failures.INSERT, failures.row(context, error)
+                            failures.INSERT_FAILURE, failures.columns(context, error)
                         )
                     status = Status.ABORTED if decision else Status.FAILED
                     connection.execute(
@@ -385,9 +388,9 @@ class SupervisedWorker(upstream.Worker):
                     "DELETE FROM procrastinate_workers WHERE id = %s", [self.worker_id]
                 )
         except Exception as error:  # noqa: BLE001, the rescue will find them
-            logger.error("Not handed back: %s", failures.text_of(error))
-        name = culprit and f"{culprit.job.task_name}[{culprit.job.id}]"
-        self._exit(f"The worker ends: {name or 'no job'} blocks its event loop")
+            logger.error("Jobs are not put back: %s", failures.text_of(error))
+        name = culprit and f"job {culprit.job.task_name}[{culprit.job.id}]"
+        self._exit(f"The worker ends: {name or 'something'} blocks its event loop")
 
 
 def time_limit(task: Task[..., Any, ...] | None) -> float | None:
@@ -398,14 +401,14 @@ def time_limit(task: Task[..., Any, ...] | None) -> float | None:
 
 
 def connection_parameters() -> dict[str, Any]:
-    """Return how the worker connects, for psycopg."""
+    """Return psycopg's parameters for the worker's database."""
     if url := settings.WORKER_DATABASE_URL:
         return {"conninfo": url}
     return connector_params()
 
 
 def flush_logs() -> None:
-    """Write out what is logged, without waiting for other threads."""
+    """Flush the log handlers and Sentry."""
     for reference in logging._handlerList:  # type: ignore[attr-defined]
         if handler := reference():
             handler.flush()

@@ -1,4 +1,4 @@
-"""The test kit: were jobs deferred, and what do they do? A pytest plugin as well.
+"""The test kit, also a pytest plugin: are jobs deferred, and what do they do?
 
 In any test, without a worker::
 
@@ -54,10 +54,10 @@ def assert_deferred(job: Job[...], **arguments: object) -> ProcrastinateJob:
 
     Args:
         job: The declared job.
-        arguments: Those that matter; the others may be anything.
+        arguments: The arguments to compare; the others may have any value.
 
     Returns:
-        The oldest that fits, for questions about its ``queue_name``,
+        The oldest such job, for assertions about its ``queue_name``,
         ``scheduled_at`` and so on.
 
     Raises:
@@ -112,19 +112,19 @@ def drain_queue(*, raises: bool = True) -> Counter[str]:
     It runs in this process, one job at a time, and without the periodic tasks.
 
     Args:
-        raises: Raise what a job's body raised first; else it only counts as failed.
+        raises: Whether to raise the first error of a job. Otherwise it is only counted.
 
     Returns:
         How many jobs of each status there are, as in ``{"succeeded": 2, "todo": 1}``.
 
     Raises:
-        RuntimeError: The worker would not see this test's rows, or another database.
-        TaskNotFound: The worker does not implement a job.
+        RuntimeError: The test runs in a transaction, or on another database.
+        TaskNotFound: The worker has no task for a job.
     """
     __tracebackhide__ = True
     if connection.in_atomic_block:
         raise RuntimeError(
-            "a worker does not see what is not committed:"
+            "a worker sees only what is committed:"
             " mark the test with django_db(transaction=True)"
         )
     app = worker_app()
@@ -145,7 +145,7 @@ def drain_queue(*, raises: bool = True) -> Counter[str]:
             row = await app.connector.execute_query_one_async(query)
             _check_database(row["name"])
             await app.run_worker_async(
-                # With more it would not wait for what a running job may still defer.
+                # With more, it could stop before a running job defers another.
                 concurrency=1,
                 wait=False,
                 listen_notify=False,
@@ -163,7 +163,7 @@ def drain_queue(*, raises: bool = True) -> Counter[str]:
         asyncio.run(drain())
     rows = list(ProcrastinateJob.objects.values_list("task_name", "status"))
     if unknown := {name for name, _ in rows} - app.tasks.keys():
-        raise TaskNotFound(f"the worker does not implement {min(unknown)}")
+        raise TaskNotFound(f"the worker has no task for {min(unknown)}")
     if raises and errors:
         raise errors[0]
     return Counter(status for _, status in rows)
@@ -218,7 +218,7 @@ class _NoConnector(BaseAsyncConnector):
 
 @pytest.fixture(scope="session", autouse=True)
 def no_worker_elsewhere() -> Iterator[None]:
-    """Keep the worker's app off the database that the settings name."""
+    """Keep the worker's app from using the database in the settings."""
     with worker_app().replace_connector(_NoConnector()):
         yield
 
@@ -237,7 +237,7 @@ def empty_queue(**kwargs: Any) -> None:
 
 
 def _check_database(name: str) -> None:
-    """Refuse every database but the one that was made for the tests."""
+    """Raise an error unless it is the database that was made for the tests."""
     site = dj_database_url.parse(settings.DATABASE_URL).get("NAME")
     if name == site or name != connection.settings_dict["NAME"]:
         raise RuntimeError(f"{name} is not the tests' database")

@@ -1,7 +1,7 @@
-"""The queue's upkeep, done by the queue itself: rescue, samples, alerts and pruning.
+"""The queue's upkeep, in periodic tasks: rescue, samples, alerts and pruning.
 
-A worker without any periodic task does not notice that it lost its database, so
-something periodic must always be registered.
+A worker without a periodic task does not notice when it loses its database, so at least
+one must always be registered.
 """
 
 import logging
@@ -21,12 +21,11 @@ from .retry import JobStalled
 
 logger = logging.getLogger(__name__)
 
-APART = timedelta(seconds=10)
-"""Between the runs of jobs that may have killed a worker."""
+SUSPECT_INTERVAL = timedelta(seconds=10)
+"""Time between the starts of jobs that may have killed a worker."""
 
-# In the order of ids, which is that of age: it reads the old jobs, and one batch of
-# younger ones.
-PRUNE_A_BATCH = """
+# Ids are in the order of age, so it reads the old jobs and one batch of newer ones.
+PRUNE_BATCH = """
 WITH batch AS MATERIALIZED (
     SELECT job.id, event.first, event.last
     FROM (
@@ -52,8 +51,8 @@ WHERE worker_id IN (SELECT id FROM procrastinate_workers)
     AND id < (SELECT max(id) FROM procrastinate_jobs) - 1000
 """
 
-# What is kept of jobs and workers that are gone.
-FORGET = """
+# Rows about jobs and workers that no longer exist.
+DELETE_LEFTOVERS = """
 DELETE FROM jobs_interruption kept
 WHERE NOT EXISTS (SELECT FROM procrastinate_jobs WHERE id = kept.job_id);
 DELETE FROM jobs_workerinfo kept
@@ -115,7 +114,7 @@ def rescue_stalled_jobs(app: App) -> None:
         elif retry and not job.queueing_lock:
             status, due = "todo", retry.retry_at or timezone.now()
             if interruption.deaths > 1:
-                due = after_other_suspects()
+                due = due_after_other_suspects()
         with transaction.atomic():
             # Condition and update are one statement: another worker may have rescued
             # the job, and it may be running again.
@@ -132,24 +131,23 @@ def rescue_stalled_jobs(app: App) -> None:
                     job=job,
                     attempt=job.attempts + 1,
                     exception=JobStalled.__qualname__,
-                    message=f"Its worker died; the job is {status} now.",
+                    message=f"Its worker died; the job's status is now {status}.",
                 )
 
 
-def after_other_suspects() -> datetime:
-    """Return when a job may run that was there when two workers died.
+def due_after_other_suspects() -> datetime:
+    """Return when a job may run again that was running when two workers died.
 
-    It runs apart from the others of which that is true, so that the next death tells
-    which of them is the cause.
+    Such jobs start one after another, so that the next death shows which is the cause.
     """
     suspects = Interruption.objects.filter(deaths__gt=1).values("pk")
     waiting = QueuedJob.objects.filter(status="todo", pk__in=suspects)
     last: datetime | None = waiting.aggregate(last=Max("scheduled_at"))["last"]
-    return max(timezone.now(), last + APART) if last else timezone.now()
+    return max(timezone.now(), last + SUSPECT_INTERVAL) if last else timezone.now()
 
 
 def watch() -> None:
-    """Store a sample of each queue, and log what is wrong as errors."""
+    """Store a sample of each queue, and log each problem as an error."""
     with connection.cursor() as cursor:
         cursor.execute(RECORD_UNEXPLAINED_FAILURES)
         cursor.execute(CLEAR_WORKERS_OF_FINISHED_JOBS)
@@ -177,8 +175,8 @@ def prune() -> None:
     after: int | None = 0
     with connection.cursor() as cursor:
         while after is not None:
-            cursor.execute(PRUNE_A_BATCH, {"after": after, "before": before})
+            cursor.execute(PRUNE_BATCH, {"after": after, "before": before})
             after = (cursor.fetchone() or (None,))[0]
-        cursor.execute(FORGET)
+        cursor.execute(DELETE_LEFTOVERS)
     JobFailure.objects.filter(at__lt=before).delete()
     QueueSample.objects.filter(minute__lt=timezone.now() - stats.DAY).delete()

@@ -1,8 +1,8 @@
-"""All that leans on what Procrastinate does not promise, in one place.
+"""Everything that relies on undocumented parts of Procrastinate, in one place.
 
-That is names without documentation, SQL functions with a version in their names, and
-the wording of log lines. ``tests/test_upstream.py`` names what a new version of
-Procrastinate moved; mend it here.
+These are undocumented names, SQL functions with a version in their names, and the
+wording of log lines. ``tests/test_upstream.py`` lists the names that a new version of
+Procrastinate lacks; adapt this module to it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from .models import QueuedJob
 
 Slot: TypeAlias = "asyncio.Task[Any]"
-"""What the event loop has for each job that runs."""
+"""The asyncio task of a running job. In a lane, one job after another has it."""
 
 QueueRow = jobs.Job
-"""A job as Procrastinate inserts it; its id is the database's."""
+"""A job as Procrastinate inserts it; the database gives it its id."""
 
 PACKAGE = Path(worker.__file__).parent
 
-LEANED_ON = {
+USED_NAMES = {
     "app.py": ["_worker", "job_manager", "periodic_registry", "worker_defaults"],
     "contrib/django/models.py": ["procrastinate_job"],
     "contrib/django/admin.py": ["ProcrastinateJobAdmin", "pretty_args"],
@@ -89,7 +89,7 @@ LEANED_ON = {
         "poll_jobs_to_abort",
     ],
 }
-"""What this machinery uses, by the file of Procrastinate's package that defines it."""
+"""The names that this package uses, by the file of Procrastinate that defines them."""
 
 FETCH_JOB = "SELECT * FROM procrastinate_fetch_job_v2(NULL, %s)"
 REGISTER_WORKER = "SELECT procrastinate_register_worker_v1()"
@@ -98,10 +98,10 @@ PRUNE_WORKERS = "SELECT procrastinate_prune_stalled_workers_v1(%s)"
 _ARGUMENTS_IN_LOG = re.compile(r"(\[\d+\])\(.*\)", re.DOTALL)
 
 
-def moved() -> list[str]:
-    """Return what of LEANED_ON the installed version of Procrastinate has not."""
+def missing_names() -> list[str]:
+    """Return which of USED_NAMES the installed version of Procrastinate lacks."""
     missing = []
-    for file, names in LEANED_ON.items():
+    for file, names in USED_NAMES.items():
         text = (PACKAGE / file).read_text(encoding="utf-8")
         found = _defined(ast.parse(text)) if file.endswith(".py") else text.split()
         words = {word.partition("(")[0].rstrip(",;") for word in found}
@@ -110,7 +110,7 @@ def moved() -> list[str]:
 
 
 def _defined(tree: ast.AST) -> Iterator[str]:
-    """Yield what a module defines, sets as an attribute, or writes as a text."""
+    """Yield the names that a module defines or assigns, and its strings."""
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
@@ -135,12 +135,16 @@ def require_django() -> None:
 
 
 def cancel(job_id: int, *, running: bool) -> None:
-    """Take a waiting job out of its queue; ask a running one to stop, if that is meant."""
+    """Take a waiting job out of its queue, or ask a running one to stop.
+
+    Args:
+        running: Whether to ask a running one to stop.
+    """
     django_app.job_manager.cancel_job_by_id(job_id, abort=running)
 
 
 def put_back(job_id: int, due: datetime) -> None:
-    """Put a job that ended back into its queue. Its attempts grow by one.
+    """Put a job that ended back into its queue. That adds one to its attempts.
 
     Raises:
         UniqueViolation: A job with the same queueing lock waits already.
@@ -154,7 +158,7 @@ def retry_decision(
     """Return when a task's retry strategy runs the job again after an error.
 
     Returns:
-        None if the job fails, as does one whose task is unknown.
+        None if the job fails; so does a job whose task is unknown.
     """
     if task is None:
         return None
@@ -189,7 +193,7 @@ def starts_job(record: dict[str, Any]) -> bool:
 
 
 def may_follow_later(migration: str) -> bool:
-    """Tell if a migration of Procrastinate is for when no older code runs any more."""
+    """Tell if a migration of Procrastinate may wait until no old code runs any more."""
     return "_post_" in migration
 
 
@@ -208,12 +212,12 @@ class WorkerApp(DjangoApp):
         time_zone: str = "UTC",
         **options: Any,
     ) -> Callable[[Task[Any, Any, Any]], Task[Any, Any, Any]]:
-        """Return the decorator that defers a task again and again.
+        """Return the decorator that makes a task periodic.
 
         Args:
-            cron: When; a sixth column is for seconds.
-            periodic_id: Tells several lines of one task apart.
-            time_zone: Where the cron line's clock hangs.
+            cron: When to defer it; a sixth column is for seconds.
+            periodic_id: Distinguishes several cron lines of one task.
+            time_zone: The time zone of the cron line.
             options: As for ``configure`` of a task.
         """
         register = super().periodic(cron=cron, periodic_id=periodic_id, **options)
@@ -222,10 +226,10 @@ class WorkerApp(DjangoApp):
             register(task)
             if time_zone != "UTC":
                 periodic = periodic_tasks(self)[task.name, periodic_id]
-                clock: Any = type(periodic.croniter)
-                # It keeps the zone, whatever times it is asked for later.
+                croniter: Any = type(periodic.croniter)
+                # It computes all later times in this time zone.
                 start = datetime.now(ZoneInfo(time_zone))
-                vars(periodic)["croniter"] = clock(cron, start)
+                vars(periodic)["croniter"] = croniter(cron, start)
             return task
 
         return add
@@ -235,22 +239,22 @@ class WorkerApp(DjangoApp):
 
 
 class Worker(worker.Worker):
-    """Procrastinate's worker, with public names for what is built on it."""
+    """Procrastinate's worker, with public names for what its subclasses use."""
 
     _side_tasks: list[Slot]
 
     @property
     def running(self) -> dict[Slot, JobContext]:
-        """The jobs that run."""
+        """The running jobs."""
         return self._running_jobs
 
     @property
     def stopping(self) -> bool:
-        """Whether it was asked to end."""
+        """Whether the worker was asked to stop."""
         return self._stop_event.is_set()
 
     def deletes(self, status: jobs.Status) -> bool:
-        """Tell if jobs that end so are deleted."""
+        """Tell if jobs that end with a status are deleted."""
         condition = self.delete_jobs
         return condition is jobs.DeleteJobCondition.ALWAYS or (
             condition is jobs.DeleteJobCondition.SUCCESSFUL
@@ -258,11 +262,11 @@ class Worker(worker.Worker):
         )
 
     def look_for_jobs(self) -> None:
-        """Fetch jobs now instead of at the next poll. To be called on the loop."""
+        """Fetch jobs now, before the next poll. To be called on the event loop."""
         self._new_job_event.set()
 
     def ask_to_stop(self, slot: Slot | None = None) -> None:
-        """Ask a job to stop as if a person did, or all of them, for the worker ends."""
+        """Ask one job to stop, as a person would; or all, because the worker stops."""
         if slot:
             context = self._running_jobs[slot]
             self._abort_job(slot, context, AbortReason.USER_REQUEST)
@@ -283,7 +287,7 @@ class Worker(worker.Worker):
         )
 
     def sync_middleware(self, task: Task[..., Any, ...]) -> list[Callable[..., Any]]:
-        """Return what runs around a sync task, but for the closing of connections."""
+        """Return a sync task's middlewares, except the one that closes connections."""
         from procrastinate.contrib.django.db_cleanup import close_db_connections
 
         return [
@@ -293,16 +297,16 @@ class Worker(worker.Worker):
             and not middleware.is_async_middleware(function)
         ]
 
-    def finished(self, job: jobs.Job) -> None:
+    def forget_request_to_stop(self, job: jobs.Job) -> None:
         """Forget that a job was asked to stop."""
         self._job_ids_to_abort.pop(job.id or 0, None)
 
-    async def settle(self, context: JobContext, outcome: Callable[[], Any]) -> None:
-        """End a job, whose body has run already, as Procrastinate does.
+    async def finish(self, context: JobContext, outcome: Callable[[], Any]) -> None:
+        """End a job whose body has already run, as Procrastinate does.
 
         Args:
             outcome: Raises what the body raised, or returns what it returned, which
-                may be an awaitable. The worker's middleware is around it.
+                may be an awaitable. The worker's middlewares run around it.
         """
         task = self.app.tasks[context.job.task_name]
         result = JobResult(start_timestamp=context.start_timestamp)
@@ -334,7 +338,7 @@ class Worker(worker.Worker):
             self._persist_job_status(context.job, status, retry, context, result)
         )
 
-    # What a subclass makes of it.
+    # What subclasses override.
 
     async def process(self, context: JobContext) -> None:
         """Run a job, and end it."""
@@ -347,18 +351,18 @@ class Worker(worker.Worker):
         raise NotImplementedError
 
     async def drain(self) -> None:
-        """Wait for the jobs that run, and end those whose time is over."""
+        """Wait for the running jobs, and stop those that remain."""
         await super()._shutdown(self._side_tasks)
 
-    async def cut_jobs(self) -> None:
-        """End the jobs that run although the graceful time is over."""
+    async def stop_remaining_jobs(self) -> None:
+        """Stop the jobs that are still running after the graceful time."""
         await super()._abort_running_jobs()  # type: ignore[no-untyped-call]
 
     async def supervise(self) -> None:
-        """Do what is done while the worker lives; it stops the worker by raising."""
+        """Run beside the jobs until the worker ends. An exception stops the worker."""
         raise NotImplementedError
 
-    # How Procrastinate asks for it.
+    # What Procrastinate calls.
 
     async def _process_job(self, context: JobContext) -> None:
         await self.process(context)
@@ -372,7 +376,7 @@ class Worker(worker.Worker):
         job_result: JobResult | None,
     ) -> None:
         await self.end_run(job, status, retry_decision)
-        self.finished(job)
+        self.forget_request_to_stop(job)
 
     def _start_side_tasks(self) -> list[Slot]:
         supervisor = asyncio.create_task(self.supervise(), name="supervisor")
@@ -388,4 +392,4 @@ class Worker(worker.Worker):
             await utils.cancel_and_capture_errors(kept)
 
     async def _abort_running_jobs(self) -> None:
-        await self.cut_jobs()
+        await self.stop_remaining_jobs()

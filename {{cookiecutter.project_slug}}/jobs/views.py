@@ -17,10 +17,10 @@ from .models import JobFailure
 @require_safe
 @login_not_required
 def metrics(request: HttpRequest) -> HttpResponse:
-    """The queues for Prometheus, if it knows the token.
+    """Return the queues' metrics to a Prometheus that sends the token.
 
     Raises:
-        Http404: There is no token. Behind a proxy, every client looks internal.
+        Http404: No token is set. Behind a proxy, every client would look internal.
     """
     if not settings.METRICS_TOKEN:
         raise Http404
@@ -29,21 +29,21 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return HttpResponse(status=401, headers={"WWW-Authenticate": "Bearer"})
     now = stats.now()
     registry = CollectorRegistry()
-    for name, what in {
-        "waiting": "Jobs that could run.",
-        "running": "Jobs that run.",
-        "scheduled": "Jobs for later.",
-        "wait": "Seconds that the oldest job that could run has waited.",
+    for name, text in {
+        "waiting": "Jobs that are due.",
+        "running": "Jobs that are running.",
+        "scheduled": "Jobs that are scheduled for later.",
+        "wait": "Seconds that the oldest due job has waited.",
     }.items():
-        gauge = Gauge(f"jobs_{name}", what, ["queue"], registry=registry)
+        gauge = Gauge(f"jobs_{name}", text, ["queue"], registry=registry)
         for queue in now.queues:
             gauge.labels(queue.name).set(getattr(queue, name))
-    for name, what in {
-        "workers": "Workers that live.",
+    for name, text in {
+        "workers": "Workers that are alive.",
         "stalled": "Jobs stuck on dead workers.",
         "failures": "Failed attempts in the last hour.",
     }.items():
-        Gauge(f"jobs_{name}", what, registry=registry).set(getattr(now, name))
+        Gauge(f"jobs_{name}", text, registry=registry).set(getattr(now, name))
     return HttpResponse(
         generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4
     )
@@ -53,7 +53,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
 @staff_member_required
 @permission_required("jobs.view_queuedjob", raise_exception=True)
 def queues(request: HttpRequest) -> HttpResponse:
-    """The queues now and through the last day, and the latest failures."""
+    """Show the queues now and over the last day, and the latest failures."""
     now, day = stats.now(), stats.last_day()
     charts = []
     for queue in now.queues:

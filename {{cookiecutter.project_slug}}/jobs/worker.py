@@ -67,18 +67,19 @@ def make_app(
     """Return the worker's app.
 
     Args:
-        package: Its tasks are in the modules of this package.
+        package: The package whose modules have the tasks.
         connector: How the worker connects; by default with psycopg, see
             `make_connector`.
-        middleware: Worker middlewares that run outside of the machinery's own.
+        middleware: Worker middlewares that run around the machinery's own. With any,
+            lanes take no jobs.
     """
-    # Its models need Django's app registry, and so `setup` first.
+    # Its models need Django's app registry, so `setup` must have run.
     from . import upkeep
 
     path = sys.modules[package].__path__
     middleware = list(middleware)
     app = WorkerApp(
-        # They run on the event loop, and so would not see the jobs of a lane.
+        # Middlewares run on the event loop, so they would miss the jobs of a lane.
         lanes=settings.JOBS_LANES and not middleware,
         connector=connector or make_connector(),
         import_paths=[
@@ -98,9 +99,9 @@ def make_app(
 
 
 def make_connector() -> PsycopgConnector:
-    """Return the worker's own connections, to the database of the settings.
+    """Return the worker's own connector, to the database in the settings.
 
-    WORKER_DATABASE_URL, if set, leads around a pooler: LISTEN does not work through one.
+    WORKER_DATABASE_URL, if set, must bypass a pooler: LISTEN does not work through one.
     """
     if url := settings.WORKER_DATABASE_URL:
         return PsycopgConnector(conninfo=url, configure=prepare_connection)
@@ -134,7 +135,7 @@ class WorkerApp(upstream.WorkerApp):
     """The app of the project's worker.
 
     Args:
-        lanes: Whether sync jobs follow one another in lanes, see `jobs.lanes`.
+        lanes: Whether lanes run sync jobs, see `jobs.lanes`.
     """
 
     def __init__(self, *, lanes: bool, **options: Any) -> None:
@@ -142,23 +143,23 @@ class WorkerApp(upstream.WorkerApp):
         self.lanes = lanes
 
     def make_worker(self, **options: Any) -> Worker:
-        """Return a worker that is supervised, and has lanes.
+        """Return a worker with supervision and lanes.
 
         Raises:
-            ImproperlyConfigured: There are atomic jobs, but Procrastinate is another
-                than the one with which they are.
+            ImproperlyConfigured: There are atomic jobs, but with this version of
+                Procrastinate they would not be atomic.
         """
         from .lanes import LaneWorker
 
-        if moved := ", ".join(upstream.moved()):
+        if missing := ", ".join(upstream.missing_names()):
             logger.warning(
                 "Procrastinate's own worker runs, without lanes and supervision: "
-                "its version is not the one that was tested (%s)",
-                moved,
+                "this version of Procrastinate was not tested (it lacks %s)",
+                missing,
             )
             if atomic := [job.name for job in bridge.declared.values() if job.atomic]:
                 raise ImproperlyConfigured(
-                    f"{', '.join(atomic)} would not be atomic: install the version of "
+                    f"{', '.join(atomic)} would not be atomic: install a version of "
                     "Procrastinate that was tested."
                 )
             return super().make_worker(**options)
@@ -170,16 +171,16 @@ class WorkerApp(upstream.WorkerApp):
         Raises:
             SystemCheckError: The bridges and the tasks disagree.
         """
-        # Not for a worker within another process: a test may know few of the tasks.
+        # Not inside another process, such as a test that has only some of the tasks.
         if kwargs.get("install_signal_handlers", True):
             BaseCommand().check(tags=["jobs"])
         await super().run_worker_async(**kwargs)
 
 
 def find_app() -> App:
-    """Return the worker's app. Nothing else in Django reaches for the worker's package.
+    """Return the worker's app. Nothing else in Django imports the worker's package.
 
-    Its tasks may not be loaded yet: ``perform_import_paths()`` does that.
+    Its tasks may not be loaded yet: ``perform_import_paths()`` loads them.
     """
     app: App = import_module(TASKS).app
     return app

@@ -41,7 +41,7 @@ def allow(user: Any, *codenames: str) -> None:
     user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
 
 
-def make(status: str, **columns: Any) -> QueuedJob:
+def make_job(status: str, **columns: Any) -> QueuedJob:
     """Put a job into the queue's table, in any state."""
     columns = {"queue_name": "default", "task_name": "ship", "args": "{}"} | columns
     names = ", ".join(columns)
@@ -57,8 +57,8 @@ def make(status: str, **columns: Any) -> QueuedJob:
     return job
 
 
-def make_upkeep(job: QueuedJob) -> None:
-    """Register a worker that was last heard of an hour ago, and a periodic task."""
+def make_worker_and_periodic_task(job: QueuedJob) -> None:
+    """Register a worker whose last heartbeat is an hour old, and a periodic task."""
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - '1 h'::interval)"
@@ -70,21 +70,23 @@ def make_upkeep(job: QueuedJob) -> None:
         )
 
 
-def act(client: Client, action: str, *jobs: QueuedJob) -> None:
-    """Choose an action for jobs, as on the page."""
+def run_action(client: Client, action: str, *jobs: QueuedJob) -> None:
+    """Run an action on jobs, as a click on the page does."""
     form = {"action": action, "_selected_action": [job.pk for job in jobs]}
     client.post(LIST, form)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_whoever_may_view_may_not_act(client: Client, staff: Any, action: str) -> None:
+def test_each_action_needs_its_permission(
+    client: Client, staff: Any, action: str
+) -> None:
     others = set(ACTIONS) - {action}
     allow(staff, *others)
     soon = timezone.now() + timedelta(hours=1)
-    jobs = [make("todo", scheduled_at=soon), make("doing"), make("failed")]
+    jobs = [make_job("todo", scheduled_at=soon), make_job("doing"), make_job("failed")]
     before = list(QueuedJob.objects.order_by("pk").values())
     assert f'value="{action}"' not in client.get(LIST).content.decode()
-    act(client, action, *jobs)
+    run_action(client, action, *jobs)
     assert list(QueuedJob.objects.order_by("pk").values()) == before
 
 
@@ -103,10 +105,10 @@ def test_an_action_changes_only_jobs_of_its_status_and_is_logged(
     allow(staff, action)
     soon = timezone.now() + timedelta(hours=1)
     jobs = {
-        status: make(status, scheduled_at=soon if status == "todo" else None)
+        status: make_job(status, scheduled_at=soon if status == "todo" else None)
         for status in QueuedJob.STATUSES
     }
-    act(client, action, *jobs.values())
+    run_action(client, action, *jobs.values())
     for status, job in jobs.items():
         job.refresh_from_db()
         assert job.status == statuses.get(status, status)
@@ -119,33 +121,33 @@ def test_an_action_changes_only_jobs_of_its_status_and_is_logged(
     assert entry.object_id in {str(job.pk) for job in jobs.values()}
 
 
-def test_the_jobs_that_leave_the_filter_are_counted(client: Client, staff: Any) -> None:
+def test_jobs_that_leave_the_filter_are_counted(client: Client, staff: Any) -> None:
     allow(staff, "retry_job")
-    form = {"action": "retry_job", "_selected_action": [make("failed").pk]}
+    form = {"action": "retry_job", "_selected_action": [make_job("failed").pk]}
     page = client.post(f"{LIST}?status__exact=failed", form, follow=True)
     assert "Run again (failed jobs): 1 of 1" in page.content.decode()
 
 
-def test_a_job_that_runs_again_keeps_its_attempts_and_no_request_to_stop(
+def test_a_job_that_runs_again_keeps_its_attempts_but_no_request_to_stop(
     client: Client, staff: Any
 ) -> None:
     allow(staff, "retry_job")
-    job = make("failed", abort_requested=True, attempts=2)
-    act(client, "retry_job", job)
+    job = make_job("failed", abort_requested=True, attempts=2)
+    run_action(client, "retry_job", job)
     job.refresh_from_db()
     assert (job.status, job.abort_requested, job.attempts) == ("todo", False, 2)
 
 
-def test_a_retry_that_collides_with_a_job_that_waits_says_so(
+def test_a_retry_that_collides_with_a_waiting_job_says_so(
     client: Client, staff: Any
 ) -> None:
     allow(staff, "retry_job")
-    make("todo", queueing_lock="one")
-    failed, other = make("failed", queueing_lock="one"), make("failed")
+    make_job("todo", queueing_lock="one")
+    failed, other = make_job("failed", queueing_lock="one"), make_job("failed")
     form = {"action": "retry_job", "_selected_action": [failed.pk, other.pk]}
     page = client.post(LIST, form, follow=True).content.decode()
     assert "Run again (failed jobs): 1 of 2" in page
-    assert f"Job {failed.pk}: another with the same queueing lock waits" in page
+    assert f"Job {failed.pk}: another job with its queueing lock" in page
     other.refresh_from_db()
     assert other.status == "todo"
 
@@ -156,8 +158,8 @@ def test_a_retry_that_collides_with_a_job_that_waits_says_so(
 def test_nobody_adds_changes_or_deletes(
     admin_client: Client, model: type[Model]
 ) -> None:
-    """Procrastinate's models would let querysets do it, and so the admin."""
-    make_upkeep(make("failed"))
+    """Procrastinate's models allow it in querysets, and so in the admin."""
+    make_worker_and_periodic_task(make_job("failed"))
     row = model._default_manager.get()
     pages = reverse(f"admin:{model._meta.label_lower.replace('.', '_')}_changelist")
     assert admin_client.get(f"{pages}add/").status_code == 403
@@ -171,15 +173,15 @@ def test_only_one_admin_shows_jobs(admin_client: Client) -> None:
 
 
 def test_long_arguments_are_clipped(admin_client: Client) -> None:
-    job = make("failed", args='{"text": "%s"}' % ("x" * 100_000))
+    job = make_job("failed", args='{"text": "%s"}' % ("x" * 100_000))
     assert len(admin_client.get(LIST).content) < 40_000
     assert len(admin_client.get(f"{LIST}{job.pk}/change/").content) < 40_000
 
 
-def test_a_job_is_shown_for_people_and_without_inline_styles(
+def test_a_job_is_shown_readably_and_without_inline_styles(
     admin_client: Client,
 ) -> None:
-    job = make("failed", task_name="shop.orders.ship", args='{"order_id": 7}')
+    job = make_job("failed", task_name="shop.orders.ship", args='{"order_id": 7}')
     JobFailure.objects.create(job=job, attempt=1, duration=2.3456789)
     page = admin_client.get(f"{LIST}{job.pk}/change/").content.decode()
     for shown in ("shop.orders.ship", "{&quot;order_id&quot;: 7}", "2.35 seconds"):
@@ -188,8 +190,8 @@ def test_a_job_is_shown_for_people_and_without_inline_styles(
     assert 'rel="icon"' in page
 
 
-def test_failures_are_seen_by_those_who_may(client: Client, staff: Any) -> None:
-    job = make("failed")
+def test_failures_need_their_permission(client: Client, staff: Any) -> None:
+    job = make_job("failed")
     JobFailure.objects.create(
         job=job, attempt=1, exception="KeyError", traceback="in the body"
     )
@@ -201,11 +203,11 @@ def test_failures_are_seen_by_those_who_may(client: Client, staff: Any) -> None:
     assert b"KeyError" in client.get(reverse("jobs:queues")).content
 
 
-def test_the_list_counts_no_further_than_needed_and_reads_no_distinct_values(
+def test_the_list_neither_counts_all_rows_nor_reads_distinct_values(
     admin_client: Client, django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     for _ in range(3):
-        make("succeeded")
+        make_job("succeeded")
     with django_assert_num_queries(4) as queries:
         admin_client.get(LIST)
     sql = [query["sql"] for query in queries.captured_queries]
@@ -218,8 +220,8 @@ def test_jobs_are_found_by_task_and_id(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bridge, "declared", dict.fromkeys(["ship", "other"]))
-    job = make("failed")
-    other = make("failed", task_name="other")
+    job = make_job("failed")
+    other = make_job("failed", task_name="other")
     link = f"{LIST}{other.pk}/change/"
     assert link in admin_client.get(LIST).content.decode()
     assert link not in admin_client.get(f"{LIST}?q={job.pk}").content.decode()
@@ -230,9 +232,9 @@ def test_workers_and_periodic_tasks_are_shown(
     admin_client: Client, settings: Settings
 ) -> None:
     settings.LANGUAGE_CODE, settings.TIME_ZONE = "en-us", "UTC"
-    make_upkeep(make("succeeded"))
+    make_worker_and_periodic_task(make_job("succeeded"))
     workers = admin_client.get("/admin/procrastinate/procrastinateworker/").content
-    assert re.search(rb"36\d\d seconds ago", workers)
+    assert re.search(rb"36\d\d s ago", workers)
     periodic = admin_client.get(
         "/admin/procrastinate/procrastinateperiodicdefer/"
     ).content

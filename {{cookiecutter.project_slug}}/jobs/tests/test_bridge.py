@@ -31,7 +31,7 @@ User: Any = get_user_model()
 
 @pytest.fixture
 def ship(db: None) -> Job[...]:
-    """A job with everything that a declaration can say."""
+    """A job with many options."""
 
     @job(
         queue="mail",
@@ -62,7 +62,7 @@ def queued() -> ProcrastinateJob:
     return job
 
 
-def test_the_declaration_is_what_the_queue_gets(ship: Job[...]) -> None:
+def test_a_job_is_deferred_with_its_declared_options(ship: Job[...]) -> None:
     assert ship.defer(order_id=1) == queued().pk
     found = queued()
     assert (found.queue_name, found.priority) == ("mail", 3)
@@ -71,7 +71,7 @@ def test_the_declaration_is_what_the_queue_gets(ship: Job[...]) -> None:
     assert found.task_name.endswith(".ship")
 
 
-def test_one_call_can_say_more(ship: Job[...]) -> None:
+def test_one_call_can_have_other_options(ship: Job[...]) -> None:
     ship.configure(
         queue="slow",
         priority=-1,
@@ -87,7 +87,7 @@ def test_one_call_can_say_more(ship: Job[...]) -> None:
     assert ship.queue == "mail"
 
 
-def test_a_captured_delay_counts_from_each_defer(note: Job[...]) -> None:
+def test_a_stored_delay_counts_from_each_defer(note: Job[...]) -> None:
     later = note.configure(schedule_in=timedelta(hours=1))
     later.defer(value=1)
     later.defer(value=2)
@@ -97,26 +97,26 @@ def test_a_captured_delay_counts_from_each_defer(note: Job[...]) -> None:
     assert first.scheduled_at < second.scheduled_at
 
 
-def test_an_unknown_option_is_refused(note: Job[...]) -> None:
+def test_an_unknown_option_is_rejected(note: Job[...]) -> None:
     options: dict[str, Any] = {"qeue": "mail"}
     with pytest.raises(TypeError, match="no defer option 'qeue'"):
         note.configure(**options)
 
 
-def test_two_times_are_refused(note: Job[...]) -> None:
+def test_two_times_are_rejected(note: Job[...]) -> None:
     later = note.configure(schedule_at=timezone.now())
     with pytest.raises(ValueError, match="not both"):
         later.configure(schedule_in=timedelta())
 
 
-def test_one_call_cannot_take_a_queueing_lock_that_a_retry_would_break(
+def test_one_call_cannot_have_a_queueing_lock_and_retries(
     note: Job[...],
 ) -> None:
     with pytest.raises(ValueError, match="a retry collides"):
         note.configure(queueing_lock="note")
 
 
-def test_a_lock_of_one_call_names_arguments(ship: Job[...]) -> None:
+def test_the_lock_of_one_call_may_only_use_arguments(ship: Job[...]) -> None:
     with pytest.raises(ValueError, match=r"\{order_pk\}' has fields"):
         ship.configure(lock="order:{order_pk}")
 
@@ -124,7 +124,7 @@ def test_a_lock_of_one_call_names_arguments(ship: Job[...]) -> None:
 @pytest.mark.parametrize(
     "arguments", [{}, {"order_pk": 1}, {"order_id": 1, "to": "Rome"}]
 )
-def test_wrong_keywords_are_refused_at_the_call(
+def test_wrong_keywords_are_rejected_at_the_call(
     ship: Job[...], arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(TypeError, match=r"\.ship: "):
@@ -148,22 +148,22 @@ def test_wrong_keywords_are_refused_at_the_call(
         "\ud800",
     ],
 )
-def test_what_json_cannot_carry_is_refused_at_the_call(
+def test_what_json_cannot_represent_is_rejected_at_the_call(
     note: Job[...], value: object
 ) -> None:
-    with pytest.raises(TypeError, match="JSON cannot carry value="):
+    with pytest.raises(TypeError, match="JSON cannot represent value="):
         note.defer(value=value)
     assert not ProcrastinateJob.objects.exists()
 
 
 @pytest.mark.parametrize("value", [None, "Zoë \\u0000", [1.5, {"a": True}]])
-def test_what_json_can_carry_arrives_as_it_is(note: Job[...], value: object) -> None:
+def test_what_json_can_represent_is_unchanged(note: Job[...], value: object) -> None:
     note.defer(value=value)
     assert queued().args == {"value": value}
 
 
-def test_a_declaration_names_every_parameter() -> None:
-    with pytest.raises(TypeError, match="needs a name"):
+def test_a_declaration_must_name_every_parameter() -> None:
+    with pytest.raises(TypeError, match="takes no"):
 
         @job()
         def anything(**rest: int) -> None:
@@ -178,7 +178,7 @@ def test_a_name_is_declared_once(note: Job[...]) -> None:
             """Have the same name."""
 
 
-def test_a_former_name_leads_to_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_alias_leads_to_the_body(monkeypatch: pytest.MonkeyPatch) -> None:
     app = worker_app()
     monkeypatch.setattr(app, "tasks", dict(app.tasks))
 
@@ -227,16 +227,16 @@ def test_a_large_batch_is_deferred_as_a_whole(
     assert not ProcrastinateJob.objects.exists()
 
 
-def test_a_batch_is_refused_with_a_call_of_another_job(
+def test_a_batch_with_a_call_of_another_job_is_rejected(
     ship: Job[...], note: Job[...]
 ) -> None:
-    with pytest.raises(TypeError, match=r"a call of .*\.note is in its batch"):
+    with pytest.raises(TypeError, match=r"the batch has a call of .*\.note"):
         ship.batch_defer([ship.call(order_id=1), note.call(value=1)])
     assert not ProcrastinateJob.objects.exists()
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_rollback_takes_the_job_along(note: Job[...]) -> None:
+def test_a_rollback_removes_the_job(note: Job[...]) -> None:
     with transaction.atomic():
         note.defer(value=1)
         transaction.set_rollback(True)
@@ -244,7 +244,7 @@ def test_a_rollback_takes_the_job_along(note: Job[...]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_rollback_in_a_task_takes_its_job_along(
+def test_a_rollback_in_a_task_removes_the_job_that_it_deferred(
     note: Job[...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = worker_app()
@@ -261,7 +261,7 @@ def test_a_rollback_in_a_task_takes_its_job_along(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_that_waits_already_leaves_the_transaction_usable(ship: Job[...]) -> None:
+def test_already_enqueued_leaves_the_transaction_usable(ship: Job[...]) -> None:
     ship.defer(order_id=1)
     with transaction.atomic():
         User.objects.create_user("kept")

@@ -1,4 +1,4 @@
-"""The checks of the settings; those of jobs and tasks need a project around them."""
+"""The checks of the settings. Those of jobs and tasks need a whole project."""
 
 from datetime import timedelta
 
@@ -16,14 +16,14 @@ from ..checks import check_settings
         ("JOBS_KEPT", timedelta(hours=1), "jobs.W005"),
     ],
 )
-def test_a_setting_that_does_harm_is_named(
+def test_a_harmful_setting_is_reported(
     settings: Settings, name: str, value: object, found: str
 ) -> None:
     setattr(settings, name, value)
     assert found in [message.id for message in check_settings()]
 
 
-def test_sensible_settings_are_left_alone(settings: Settings) -> None:
+def test_sensible_settings_pass(settings: Settings) -> None:
     settings.JOBS_MAX_WAIT = {"default": 1, "mail": 2}
     settings.WORKER_CONCURRENCY = 1
     settings.JOBS_KEPT = timedelta(days=1)

@@ -1,4 +1,4 @@
-"""What is kept of a failed attempt."""
+"""What is stored of a failed attempt."""
 
 import asyncio
 from typing import Any, cast
@@ -42,7 +42,7 @@ def attempt(error: BaseException, reason: AbortReason | None = None) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_failed_attempt_is_kept_and_stays_the_outcome() -> None:
+def test_a_failed_attempt_is_stored_and_raised() -> None:
     with pytest.raises(KeyError):
         attempt(KeyError("nothing\0here"))
     kept = JobFailure.objects.get()
@@ -56,7 +56,7 @@ def test_a_failed_attempt_is_kept_and_stays_the_outcome() -> None:
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("error", [JobAborted(), asyncio.CancelledError()])
-def test_a_job_that_is_cut_short_did_not_fail(error: BaseException) -> None:
+def test_a_job_that_is_cut_short_has_not_failed(error: BaseException) -> None:
     with pytest.raises(type(error)):
         attempt(error, AbortReason.SHUTDOWN)
     assert not JobFailure.objects.exists()
@@ -69,7 +69,7 @@ def test_an_async_job_that_a_user_stops_is_aborted_not_retried() -> None:
 
 
 @pytest.mark.parametrize("problem", [ConnectionError, asyncio.CancelledError])
-def test_a_record_that_cannot_be_kept_changes_nothing(
+def test_the_error_is_raised_even_if_it_cannot_be_stored(
     problem: type[BaseException],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -84,10 +84,10 @@ def test_a_record_that_cannot_be_kept_changes_nothing(
     monkeypatch.setattr(PsycopgConnector, "open_async", do_nothing)
     with pytest.raises(KeyError):
         attempt(KeyError("the job's own"))
-    assert "The failure of job 7 is not kept" in caplog.text
+    assert "Could not store the failure of job 7" in caplog.text
 
 
-def test_values_of_rows_are_not_kept(user: Any) -> None:
+def test_values_of_rows_are_not_stored(user: Any) -> None:
     error = RuntimeError("No user")
     try:
         with transaction.atomic():
@@ -106,7 +106,7 @@ def caught_cause(error: BaseException) -> BaseException:
     return error.__cause__
 
 
-def test_local_variables_are_not_kept() -> None:
+def test_local_variables_are_not_stored() -> None:
     def fail() -> None:
         password = "hunter" + "2"
         raise ValueError(len(password))
@@ -116,7 +116,7 @@ def test_local_variables_are_not_kept() -> None:
     assert "hunter2" not in "".join(describe(caught.value).values())
 
 
-def test_the_end_of_a_long_traceback_is_kept() -> None:
+def test_the_end_of_a_long_traceback_is_stored() -> None:
     error = ValueError("ü" * 50_000 + "\ud800 the end")
     kept = describe(error)
     assert len(kept["traceback"].encode()) <= 16_000

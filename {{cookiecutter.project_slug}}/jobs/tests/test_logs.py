@@ -17,7 +17,7 @@ from .. import logs
 
 @pytest.fixture
 def lines() -> Any:
-    """What production would log, from DEBUG on: parsed lines of JSON."""
+    """What production would log at DEBUG: JSON lines, parsed."""
     stream = StringIO()
     formatters: Any = settings.LOGGING["formatters"]
     config = logging.config.DictConfigurator({"version": 1})
@@ -63,7 +63,7 @@ def test_arguments_are_logged_at_no_level(lines: Any, fails: bool) -> None:
     assert "hunter2" not in json.dumps(lines())
 
 
-def test_every_line_of_a_job_says_which(lines: Any) -> None:
+def test_every_line_of_a_job_has_the_jobs_fields(lines: Any) -> None:
     run(fails=True)
     fields = {"task": "log_in", "queue": "mail", "attempt": 1}
     for text in ("Starting job", "In the body", "Job log_in"):

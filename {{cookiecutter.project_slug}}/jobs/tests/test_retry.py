@@ -18,7 +18,7 @@ Wait = Callable[..., timedelta | None]
 
 @pytest.fixture
 def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
-    """How long a job waits for its next attempt after an error; nothing if it fails."""
+    """How long a job waits after an error for its next attempt; None if it fails."""
     moment = timezone.now()
     monkeypatch.setattr("procrastinate.utils.utcnow", lambda: moment)
 
@@ -44,12 +44,12 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
 @pytest.mark.parametrize(
     "error", [OperationalError(), ConnectionResetError(), TimeoutError()]
 )
-def test_errors_that_pass_are_tried_again(wait: Wait, error: Exception) -> None:
+def test_transient_errors_are_retried(wait: Wait, error: Exception) -> None:
     assert wait(error)
 
 
 @pytest.mark.parametrize("error", [IntegrityError(), TypeError(), KeyError()])
-def test_errors_that_stay_are_not(wait: Wait, error: Exception) -> None:
+def test_other_errors_are_not_retried(wait: Wait, error: Exception) -> None:
     assert wait(error) is None
     assert wait(error, policy=Retry(exceptions=(type(error),)))
 
@@ -58,7 +58,7 @@ def test_errors_that_stay_are_not(wait: Wait, error: Exception) -> None:
 def test_a_job_that_its_stopping_worker_cut_short_goes_back(
     wait: Wait, error: BaseException
 ) -> None:
-    """Even an async one, and however often it ran: the worker's default is aborted."""
+    """Also an async job, however often it ran. The default would be to abort it."""
     assert wait(error, attempts=100) == timedelta()
 
 
@@ -87,7 +87,7 @@ def test_a_job_fails_with_the_third_death_of_its_worker(wait: Wait) -> None:
     assert wait(JobStalled(3), policy=Retry(max_deaths=4)) == timedelta()
 
 
-def test_waits_grow_to_a_limit_and_differ(wait: Wait) -> None:
+def test_waits_grow_up_to_a_limit_and_differ(wait: Wait) -> None:
     policy = Retry(max_attempts=100, wait=60, max_wait=600)
     waits = [wait(OperationalError(), n, policy) for n in (0, 2, 10)]
     seconds = [one.total_seconds() for one in waits if one]

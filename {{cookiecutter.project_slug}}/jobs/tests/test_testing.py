@@ -32,7 +32,7 @@ committing = pytest.mark.django_db(transaction=True)
 
 @pytest.fixture
 def add_user(monkeypatch: pytest.MonkeyPatch) -> Job[...]:
-    """A job that nobody implements yet, forgotten after the test."""
+    """A job without a body, forgotten after the test."""
     app = worker_app()
     monkeypatch.setattr(app, "tasks", dict(app.tasks))
 
@@ -45,7 +45,7 @@ def add_user(monkeypatch: pytest.MonkeyPatch) -> Job[...]:
 
 @pytest.fixture
 def body(add_user: Job[...]) -> None:
-    """Implement the job: it refuses one name, and defers itself for another."""
+    """Implement the job: it fails for one name, and defers itself for another."""
 
     @add_user.task(worker_app())
     def body(*, name: str, staff: bool = False) -> None:
@@ -53,7 +53,7 @@ def body(add_user: Job[...]) -> None:
             raise ValueError(name)
         User.objects.create_user(name, is_staff=staff)
         if name == "ann":
-            # Long enough for a second job to be looked for, in vain.
+            # Long enough for the worker to look for a second job and find none.
             time.sleep(0.1)
             add_user.defer(name="bob")
 
@@ -86,7 +86,7 @@ def test_a_failure_says_what_is_in_the_queue(add_user: Job[...]) -> None:
 
 
 @pytest.mark.django_db
-def test_asking_for_an_argument_that_the_job_has_not_is_refused(
+def test_an_unknown_argument_is_rejected(
     add_user: Job[...],
 ) -> None:
     with pytest.raises(TypeError, match="nmae"):
@@ -123,7 +123,7 @@ def test_performing_checks_the_arguments(
         perform_job(add_user, **arguments)
 
 
-def test_a_body_gets_what_comes_out_of_json(add_user: Job[...]) -> None:
+def test_a_body_gets_arguments_that_went_through_json(add_user: Job[...]) -> None:
     given = ["ann"]
 
     @add_user.task(worker_app())
@@ -135,13 +135,13 @@ def test_a_body_gets_what_comes_out_of_json(add_user: Job[...]) -> None:
 
 @committing
 @pytest.mark.parametrize("left", ["ann", "bob"])
-def test_nothing_is_left_of_another_test(add_user: Job[...], left: str) -> None:
+def test_no_job_of_another_test_is_left(add_user: Job[...], left: str) -> None:
     assert not ProcrastinateJob.objects.exists()
     add_user.defer(name=left)
 
 
 @committing
-def test_a_drained_queue_has_done_its_jobs_and_theirs(
+def test_a_drain_runs_jobs_and_those_that_they_defer(
     add_user: Job[...], body: None
 ) -> None:
     add_user.defer(name="ann")
@@ -174,7 +174,7 @@ def test_a_drain_raises_what_a_body_raises(add_user: Job[...], body: None) -> No
 
 
 @committing
-def test_a_drain_counts_failures_if_told_so(add_user: Job[...], body: None) -> None:
+def test_a_drain_can_count_failures(add_user: Job[...], body: None) -> None:
     add_user.defer(name="nobody")
     add_user.defer(name="carl")
     assert drain_queue(raises=False) == {"failed": 1, "succeeded": 1}
@@ -182,21 +182,21 @@ def test_a_drain_counts_failures_if_told_so(add_user: Job[...], body: None) -> N
 
 
 @committing
-def test_a_drain_names_a_job_that_nobody_implements(add_user: Job[...]) -> None:
+def test_a_drain_names_a_job_without_a_body(add_user: Job[...]) -> None:
     add_user.defer(name="ann")
     with pytest.raises(TaskNotFound, match="add_user"):
         drain_queue(raises=False)
 
 
 @pytest.mark.django_db
-def test_a_drain_refuses_a_transaction_that_it_cannot_see(add_user: Job[...]) -> None:
+def test_a_drain_is_rejected_in_a_transaction(add_user: Job[...]) -> None:
     add_user.defer(name="ann")
     with pytest.raises(RuntimeError, match="transaction=True"):
         drain_queue()
 
 
 @committing
-def test_a_drain_refuses_every_database_but_the_tests(
+def test_a_drain_rejects_a_database_that_is_not_the_tests(
     add_user: Job[...], body: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_user.defer(name="ann")
@@ -208,7 +208,7 @@ def test_a_drain_refuses_every_database_but_the_tests(
 
 
 @committing
-def test_a_drain_refuses_the_sites_database(
+def test_a_drain_rejects_the_sites_database(
     add_user: Job[...], body: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_user.defer(name="ann")
@@ -220,6 +220,6 @@ def test_a_drain_refuses_the_sites_database(
     assert_deferred(add_user, name="ann")
 
 
-def test_the_workers_app_reaches_no_database_by_itself() -> None:
+def test_the_workers_app_connects_to_no_database_by_itself() -> None:
     with pytest.raises(RuntimeError, match="drain_queue"):
         worker_app().run_worker(wait=False)

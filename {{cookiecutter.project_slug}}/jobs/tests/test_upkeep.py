@@ -42,7 +42,7 @@ def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[...]:
 
 
 def execute(sql: str, *parameters: Any) -> Any:
-    """Do what the queue and its workers do, in SQL."""
+    """Run SQL, as the queue and its workers would."""
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return cursor.fetchall() if cursor.description else None
@@ -50,7 +50,7 @@ def execute(sql: str, *parameters: Any) -> Any:
 
 @pytest.fixture
 def run(ship: Job[...]) -> Run:
-    """Let a worker take a job; it was last heard of some seconds ago."""
+    """Let a worker take a job. Its last heartbeat was ``silent`` seconds ago."""
 
     def run(silent: float = 0, **columns: object) -> QueuedJob:
         ((worker,),) = execute(
@@ -90,7 +90,7 @@ def test_the_job_of_a_worker_whose_row_is_gone_waits_again(run: Run) -> None:
     assert stalled.status == "todo"
 
 
-def test_the_job_of_a_worker_that_lives_is_left_alone(run: Run) -> None:
+def test_the_job_of_a_living_worker_is_left_alone(run: Run) -> None:
     running = run(silent=20)
     upkeep.rescue_stalled_jobs(app)
     running.refresh_from_db()
@@ -106,7 +106,7 @@ def test_a_job_that_kills_its_workers_fails_at_last(run: Run) -> None:
     assert "Its worker died" in stalled.failures.get().message
 
 
-def test_jobs_that_saw_two_workers_die_run_apart(run: Run) -> None:
+def test_jobs_that_were_running_when_two_workers_died_start_apart(run: Run) -> None:
     stalled = [run(silent=31) for _ in range(3)]
     for one in stalled:
         Interruption.objects.create(pk=one.pk, deaths=1)
@@ -115,7 +115,7 @@ def test_jobs_that_saw_two_workers_die_run_apart(run: Run) -> None:
         one.refresh_from_db()
     due = sorted(one.scheduled_at or timezone.now() for one in stalled)
     gaps = [second - first for first, second in pairwise(due)]
-    assert all(gap >= upkeep.APART for gap in gaps)
+    assert all(gap >= upkeep.SUSPECT_INTERVAL for gap in gaps)
     assert {one.status for one in stalled} == {"todo"}
 
 
@@ -123,7 +123,7 @@ def test_jobs_that_saw_two_workers_die_run_apart(run: Run) -> None:
     ("columns", "status"),
     [
         ({"task_name": "nobody.knows"}, "failed"),
-        # The retry would collide with the job that may wait under the same lock.
+        # A retry could collide with a waiting job.
         ({"queueing_lock": "one"}, "failed"),
     ],
 )
@@ -148,11 +148,11 @@ def test_a_job_that_was_asked_to_stop_is_aborted(run: Run) -> None:
 def test_a_job_that_runs_again_is_not_rescued_twice(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another rescue was first, between this one's question and its answer."""
+    """Another rescue came first, between this one's query and its update."""
     stalled = run(silent=31)
-    question = stats.stalled
-    answers = iter([[stalled], question(), question()])
-    monkeypatch.setattr(stats, "stalled", lambda: next(answers))
+    query = stats.stalled
+    results = iter([[stalled], query(), query()])
+    monkeypatch.setattr(stats, "stalled", lambda: next(results))
     rescued_by_another = QueuedJob.objects.filter(pk=stalled.pk)
     rescued_by_another.update(status="doing", attempts=1)
     upkeep.rescue_stalled_jobs(app)
@@ -180,7 +180,7 @@ def test_rescues_at_the_same_time_rescue_once(run: Run) -> None:
 
 
 def finish(job: QueuedJob, age: timedelta, status: str = "succeeded") -> QueuedJob:
-    """End a job some time ago."""
+    """End a job, and date that back."""
     execute("SELECT procrastinate_finish_job_v1(%s, %s, false)", job.pk, status)
     execute(
         "UPDATE procrastinate_events SET at = at - %s WHERE job_id = %s", age, job.pk
@@ -189,26 +189,26 @@ def finish(job: QueuedJob, age: timedelta, status: str = "succeeded") -> QueuedJ
     return job
 
 
-def test_jobs_that_ended_long_ago_go_with_events_and_failures(
+def test_old_jobs_are_pruned_with_their_events_and_failures(
     run: Run, ship: Job[...]
 ) -> None:
     long_ago = settings.JOBS_KEPT + timedelta(hours=1)
     gone = [finish(run(), long_ago), finish(run(), long_ago, "failed")]
-    waits = ship.defer(order_id=1)
+    waiting = ship.defer(order_id=1)
     execute(
         "UPDATE procrastinate_events SET at = at - %s WHERE job_id = %s",
         long_ago,
-        waits,
+        waiting,
     )
-    execute("UPDATE procrastinate_jobs SET lock = 'held' WHERE id = %s", waits)
-    # The lock keeps it from being taken by the next run.
+    execute("UPDATE procrastinate_jobs SET lock = 'held' WHERE id = %s", waiting)
+    # So that the next run does not take it.
     execute(
         "UPDATE procrastinate_jobs SET scheduled_at = now() + '1 d' WHERE id = %s",
-        waits,
+        waiting,
     )
     kept = finish(run(), settings.JOBS_KEPT - timedelta(hours=1))
     upkeep.prune()
-    assert set(QueuedJob.objects.values_list("pk", flat=True)) == {waits, kept.pk}
+    assert set(QueuedJob.objects.values_list("pk", flat=True)) == {waiting, kept.pk}
     assert JobFailure.objects.get().job_id == kept.pk
     ids = [job.pk for job in gone]
     assert (
@@ -229,7 +229,7 @@ def test_pruning_goes_on_after_a_batch_with_nothing_to_delete(ship: Job[...]) ->
     assert QueuedJob.objects.count() == 1_200
 
 
-def test_a_sample_is_stored_once_a_minute_and_queue(
+def test_each_queue_has_one_sample_a_minute(
     ship: Job[...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ship.configure(queue="mail").defer(order_id=1)
@@ -244,7 +244,7 @@ def test_a_sample_is_stored_once_a_minute_and_queue(
     assert not QueueSample.objects.exists()
 
 
-def test_what_is_wrong_is_logged_as_an_error(
+def test_problems_are_logged_as_errors(
     run: Run, ship: Job[...], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("ERROR")
@@ -265,23 +265,23 @@ def test_what_is_wrong_is_logged_as_an_error(
     assert [record.levelname for record in caplog.records] == ["ERROR"] * 3
     assert [message.split(":")[0] for message in caplog.messages] == [
         "Queue default",
-        "1 jobs are stuck on dead workers",
+        "1 job is stuck on dead workers",
         "101 attempts failed in the last hour",
     ]
 
 
-def test_a_job_that_failed_unseen_is_explained_once(run: Run) -> None:
-    unseen, seen = run(), run()
-    JobFailure.objects.create(job=seen, attempt=1, exception="KeyError")
-    for one in (unseen, seen):
+def test_a_failure_that_was_not_stored_is_added_once(run: Run) -> None:
+    missing, stored = run(), run()
+    JobFailure.objects.create(job=stored, attempt=1, exception="KeyError")
+    for one in (missing, stored):
         execute("SELECT procrastinate_finish_job_v1(%s, 'failed', false)", one.pk)
     upkeep.watch()
     upkeep.watch()
-    assert failures_of(unseen) == [(1, "TaskNotFound")]
-    assert failures_of(seen) == [(1, "KeyError")]
+    assert failures_of(missing) == [(1, "TaskNotFound")]
+    assert failures_of(stored) == [(1, "KeyError")]
 
 
-def test_a_worker_that_stops_writes_few_of_its_finished_jobs(run: Run) -> None:
+def test_few_finished_jobs_still_reference_their_worker(run: Run) -> None:
     running = run()
     execute(
         "INSERT INTO procrastinate_jobs (queue_name, task_name, status, worker_id)"
@@ -289,6 +289,6 @@ def test_a_worker_that_stops_writes_few_of_its_finished_jobs(run: Run) -> None:
         running.worker_id,
     )
     upkeep.watch()
-    named = QueuedJob.objects.filter(worker=running.worker_id)
-    assert named.filter(status="succeeded").count() <= 1_001
-    assert named.filter(status="doing").get() == running
+    referencing = QueuedJob.objects.filter(worker=running.worker_id)
+    assert referencing.filter(status="succeeded").count() <= 1_001
+    assert referencing.filter(status="doing").get() == running

@@ -1,4 +1,4 @@
-"""Procrastinate still has what the machinery leans on without a promise."""
+"""Procrastinate still has the undocumented names that the machinery uses."""
 
 import logging
 
@@ -10,22 +10,24 @@ from ..bridge import job
 from ..testing import worker_app
 
 
-def test_nothing_that_the_machinery_leans_on_has_moved() -> None:
-    """If it has, see how it is done now, and mend `jobs/upstream.py`."""
-    assert upstream.moved() == []
+def test_procrastinate_has_all_names_that_are_used() -> None:
+    """If it lacks one, adapt `jobs/upstream.py` to the new version."""
+    assert upstream.missing_names() == []
 
 
 @pytest.fixture
-def changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another version of Procrastinate."""
-    monkeypatch.setattr(upstream, "moved", lambda: ["_process_job in worker.py"])
+def untested_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version of Procrastinate that lacks a name; no job is atomic."""
+    monkeypatch.setattr(
+        upstream, "missing_names", lambda: ["_process_job in worker.py"]
+    )
     atomic = [name for name, one in bridge.declared.items() if one.atomic]
     for name in atomic:
         monkeypatch.delitem(bridge.declared, name)
 
 
-def test_where_it_has_procrastinates_own_worker_runs(
-    changed: None, caplog: pytest.LogCaptureFixture
+def test_with_an_untested_version_procrastinates_own_worker_runs(
+    untested_version: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         worker = worker_app()._worker()
@@ -34,7 +36,7 @@ def test_where_it_has_procrastinates_own_worker_runs(
     assert "_process_job in worker.py" in record.getMessage()
 
 
-def test_atomic_jobs_are_not_run_by_halves(changed: None) -> None:
+def test_an_untested_version_runs_no_atomic_jobs(untested_version: None) -> None:
     @job(atomic=True)
     def pay() -> None:
         """Do it once."""

@@ -38,7 +38,7 @@ def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[...]:
 
 @pytest.fixture
 def worker(db: None) -> None:
-    """A worker that lives."""
+    """A living worker."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT procrastinate_register_worker_v1()")
 
@@ -57,7 +57,7 @@ def age(seconds: float, *tables: str) -> None:
                 )
 
 
-def test_workers_are_healthy_with_a_heartbeat_of_the_last_20_seconds(
+def test_workers_are_healthy_with_a_heartbeat_in_the_last_20_seconds(
     worker: None,
 ) -> None:
     age(10)
@@ -78,7 +78,7 @@ def test_workers_are_unhealthy_while_a_job_waits_too_long(
     assert not stats.now().healthy
 
 
-def test_a_retried_job_waits_since_it_was_due(ship: Job[...]) -> None:
+def test_a_retried_job_has_waited_since_it_was_due(ship: Job[...]) -> None:
     pk = ship.defer()
     age(1_000)
     due = timezone.now() - timedelta(seconds=5)
@@ -88,11 +88,11 @@ def test_a_retried_job_waits_since_it_was_due(ship: Job[...]) -> None:
     assert 4 < queue.wait < 100
 
 
-def test_a_declared_queue_is_there_when_it_is_empty(ship: Job[...]) -> None:
+def test_an_empty_declared_queue_is_included(ship: Job[...]) -> None:
     assert stats.Queue("ships") in stats.now().queues
 
 
-def test_the_read_model_asks_five_questions(
+def test_the_stats_need_five_queries(
     ship: Job[...], django_assert_num_queries: DjangoAssertNumQueries
 ) -> None:
     for name in "abc":
@@ -101,7 +101,7 @@ def test_the_read_model_asks_five_questions(
         stats.now()
 
 
-def test_metrics_are_not_there_without_a_token(
+def test_metrics_are_not_found_without_a_token(
     client: Client, settings: Settings
 ) -> None:
     settings.METRICS_TOKEN = ""
@@ -117,7 +117,7 @@ def test_metrics_need_the_token(client: Client, settings: Settings, given: str) 
     assert (response.status_code, response.content) == (401, b"")
 
 
-def test_metrics_say_what_the_read_model_says(
+def test_metrics_agree_with_the_stats(
     client: Client, settings: Settings, worker: None, ship: Job[...]
 ) -> None:
     settings.METRICS_TOKEN = "secret"
@@ -149,7 +149,7 @@ def test_the_page_shows_now_and_the_last_day(
     assert "All queues are within their limits." in page
     assert page.count("<rect") == 2
     assert page.count('class="late"') == 1
-    assert "most: 95 waiting" in page
+    assert "peak: 95 waiting" in page
     assert "style=" not in page
 
 
@@ -161,7 +161,7 @@ def test_the_page_tells_what_is_wrong(admin_client: Client, ship: Job[...]) -> N
     assert "Queue ships: a job has waited for 1:0" in page
 
 
-def test_the_page_asks_as_much_for_many_queues_as_for_one(
+def test_the_page_needs_no_more_queries_for_more_queues(
     admin_client: Client,
     ship: Job[...],
     django_assert_num_queries: DjangoAssertNumQueries,
@@ -182,8 +182,10 @@ def test_the_page_is_for_staff_who_may_view_jobs(
     assert client.get("/jobs/").status_code == status
 
 
-def test_the_command_tells_if_a_worker_of_this_host_lives(worker: None) -> None:
-    with pytest.raises(CommandError, match=f"No worker of {socket.gethostname()} is"):
+def test_the_command_tells_if_a_worker_on_this_host_lives(worker: None) -> None:
+    with pytest.raises(
+        CommandError, match=f"No worker is alive on {socket.gethostname()}"
+    ):
         call_command("check_workers")
     call_command("check_workers", "--any")
     WorkerInfo.objects.create(

@@ -1,4 +1,4 @@
-"""What the worker is set to, and what it keeps from happening."""
+"""The worker's options and connections, and what they prevent."""
 
 import asyncio
 import threading
@@ -28,19 +28,19 @@ app = worker_app()
 T = TypeVar("T")
 
 
-def test_a_worker_notices_that_it_lost_its_database() -> None:
-    """Procrastinate's supervision ends with the first of its side tasks to end."""
+def test_a_worker_notices_when_it_loses_its_database() -> None:
+    """Procrastinate stops watching its side tasks when the first of them ends."""
     app.perform_import_paths()  # type: ignore[no-untyped-call]
     assert upstream.periodic_tasks(app)
 
 
-def test_a_stopping_worker_is_quicker_than_its_platform() -> None:
+def test_a_worker_stops_before_its_platform_kills_it() -> None:
     options: Any = app.worker_defaults
     assert options["shutdown_graceful_timeout"] < 30
 
 
 def test_jobs_of_a_lock_do_not_wait_for_each_other_for_long() -> None:
-    """With some concurrency, the next job of a lock is found by polling alone."""
+    """With a concurrency above 1, only polling finds the next job of a lock."""
     options: Any = app.worker_defaults
     assert options["fetch_job_polling_interval"] <= 1
 
@@ -75,14 +75,14 @@ def test_middleware_of_ones_own_sees_every_job() -> None:
 
 
 def on_a_connection_of_the_worker(
-    ask: Callable[[AsyncConnection[Any]], Awaitable[T]],
+    use: Callable[[AsyncConnection[Any]], Awaitable[T]],
 ) -> T:
     async def run() -> T:
         connector = make_connector()
         await connector.open_async()
         try:
             async with connector.pool.connection() as worker_connection:
-                return await ask(worker_connection)
+                return await use(worker_connection)
         finally:
             await connector.close_async()
 
@@ -91,7 +91,7 @@ def on_a_connection_of_the_worker(
 
 @pytest.mark.django_db(transaction=True)
 def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
-    """With them, a job costs it twice the round trips."""
+    """With them, a job would need twice as many round trips."""
 
     async def is_autocommit(worker_connection: AsyncConnection[Any]) -> bool:
         return worker_connection.autocommit
@@ -99,10 +99,10 @@ def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
     assert on_a_connection_of_the_worker(is_autocommit)
 
 
-async def take_a_job(worker_connection: AsyncConnection[Any]) -> int:
+async def blocks_read_for_a_job(worker_connection: AsyncConnection[Any]) -> int:
     """Return how many blocks of 8 kB PostgreSQL reads to find the next job."""
     blocks = 0
-    for _ in range(8):  # from the sixth on by one plan, made for any queues
+    for _ in range(8):  # from the sixth on, the plan is a generic one
         cursor = await worker_connection.execute(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
             " SELECT * FROM procrastinate_fetch_job_v2(NULL, NULL)"
@@ -129,7 +129,7 @@ def test_the_next_job_is_found_without_reading_all(finished: int, lock: str) -> 
             f"{insert} SELECT '', '', {lock}, 'todo' FROM generate_series(1, 10000) n"
         )
     try:
-        assert on_a_connection_of_the_worker(take_a_job) < 60
+        assert on_a_connection_of_the_worker(blocks_read_for_a_job) < 60
     finally:
         with connection.cursor() as cursor:
             cursor.execute("TRUNCATE procrastinate_jobs CASCADE")
@@ -139,7 +139,7 @@ def test_the_next_job_is_found_without_reading_all(finished: int, lock: str) -> 
 def test_async_jobs_share_no_thread_and_so_no_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first to end would close it under the other."""
+    """The first to end would close the other's connection."""
     monkeypatch.setattr(app, "tasks", dict(app.tasks))
     threads: set[int] = set()
     both_run = asyncio.Barrier(2)
@@ -168,8 +168,8 @@ def test_async_jobs_share_no_thread_and_so_no_connection(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_job_gives_its_connection_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A thread of the worker would keep it, and so empty the pool."""
+def test_a_job_returns_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the worker's threads would exhaust the pool."""
     monkeypatch.setattr(app, "tasks", dict(app.tasks))
 
     @app.task(name="count")

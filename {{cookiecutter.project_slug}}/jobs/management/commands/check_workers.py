@@ -1,4 +1,4 @@
-"""For probes of a container without a web server."""
+"""Tells the probe of a container without a web server if its worker is alive."""
 
 import socket
 from typing import Any
@@ -9,16 +9,16 @@ from jobs import stats
 
 
 class Command(BaseCommand):
-    """End with status 1 unless a worker of this host is alive."""
+    """Exit with status 1 unless a worker on this host is alive."""
 
-    help = "End with status 1 unless a worker of this host is alive."
+    help = "Exit with status 1 unless a worker on this host is alive."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
-        parser.add_argument("--any", action="store_true", help="of any host")
+        parser.add_argument("--any", action="store_true", help="accept any host")
 
     def handle(self, **options: Any) -> None:
-        """Ask the database for a heartbeat of the last 20 seconds.
+        """Look in the database for a heartbeat in the last 20 seconds.
 
         Raises:
             CommandError: There is none.
@@ -26,5 +26,5 @@ class Command(BaseCommand):
         host = None if options["any"] else socket.gethostname()
         workers = stats.workers_alive(host)
         if not workers:
-            raise CommandError(f"No worker {host and f'of {host} '}is alive")
+            raise CommandError(f"No worker is alive on {host or 'any host'}")
         self.stdout.write(f"Workers: {workers}")
