@@ -144,7 +144,7 @@ def run_action(
                     site.log_change(request, locked, description)
                     changed += 1
         except UniqueViolation:
-            problem = f"Job {pk}: another job with its queueing lock already waits."
+            problem = f"Job {pk}: another job with the same queueing lock is waiting."
             site.message_user(request, problem, messages.ERROR)
     site.message_user(request, f"{description}: {changed} of {len(pks)}")
 

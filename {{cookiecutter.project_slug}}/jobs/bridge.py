@@ -1,6 +1,6 @@
 """Declare a job once; defer it from Django; implement it in the worker.
 
-An app's ``tasks.py``, the bridge, declares it as a function without a body::
+An app's ``tasks.py``, the bridge, declares a job as a function without a body::
 
     @job(queue="mail")
     def send_receipt(*, order_id: int) -> None:
@@ -124,7 +124,7 @@ class Job(Generic[P]):
         Args:
             options: ``queue``, ``priority`` (higher runs first), ``lock`` and
                 ``queueing_lock`` (templates, as in `job`), ``schedule_at`` (an aware
-                datetime) or ``schedule_in`` (a timedelta from the call of `defer` on).
+                datetime) or ``schedule_in`` (a timedelta after `defer`).
 
         Raises:
             TypeError: There is no such option.
@@ -144,11 +144,12 @@ class Job(Generic[P]):
         """Add the job to the queue, in the open transaction.
 
         Returns:
-            The job's id. It starts after the transaction commits; a rollback removes
-            it.
+            The job's id. The job starts after the transaction commits; a rollback
+            removes it.
 
         Raises:
-            TypeError: The arguments do not match the declaration, or are not JSON.
+            TypeError: The arguments do not match the declaration, or JSON cannot
+                represent them.
             AlreadyEnqueued: A job with the same queueing lock is already waiting. The
                 transaction remains usable.
             SynchronousOnlyOperation: The caller is async code.
@@ -163,7 +164,7 @@ class Job(Generic[P]):
         """Return checked arguments, for `batch_defer`.
 
         Raises:
-            TypeError: They do not match the declaration, or are not JSON.
+            TypeError: They do not match the declaration, or JSON cannot represent them.
         """
         try:
             arguments = self.signature.bind(*args, **kwargs).arguments
@@ -187,8 +188,7 @@ class Job(Generic[P]):
             The jobs' ids, in the calls' order.
 
         Raises:
-            TypeError: A call is for another job.
-            Exception: See `defer`.
+            TypeError: A call is for another job. See `defer` for the other exceptions.
         """
         upstream.require_django()
         rows = [self._row(call) for call in calls]
@@ -208,7 +208,8 @@ class Job(Generic[P]):
         except ConnectorException as error:
             if isinstance(error.__cause__, ProgrammingError):
                 error.add_note(
-                    "Migrate first; a migration that defers needs procrastinate's."
+                    "Migrate first. If this is a migration, it must depend on"
+                    " procrastinate's."
                 )
             raise
         return ids
@@ -304,10 +305,10 @@ def job(
             ``shop.send_receipt``. Jobs that are already waiting keep their name.
         queue: The queue's name, at most 40 bytes: PostgreSQL's channel names have 63.
         priority: Higher runs first.
-        lock: Jobs with the same lock run one at a time, in order. A template that
-            the arguments fill, as in ``order:{order_id}``.
-        queueing_lock: At most one job with the same one waits. Also a template. Needs
-            ``retry=None``: a retry would collide with the waiting job.
+        lock: Jobs with the same lock run one at a time, in order. A template for
+            the arguments, as in ``order:{order_id}``.
+        queueing_lock: At most one job with the same queueing lock waits. Also a
+            template. Needs ``retry=None``: a retry would collide with that job.
         retry: What happens when the body raises; with None, the job fails at once.
         aliases: Former names, for jobs that still wait under them.
         atomic: Whether the body and the end of the job are one transaction: its effects
@@ -330,7 +331,8 @@ def job(
             inspect.Parameter.POSITIONAL_OR_KEYWORD,
         }:
             raise TypeError(
-                f"{full_name}: a job takes no *args, **kwargs or positional-only arguments"
+                f"{full_name}: *args, **kwargs and positional-only parameters"
+                " are not allowed"
             )
         if full_name in declared:
             raise TypeError(f"{full_name}: declared twice")

@@ -32,7 +32,7 @@ from .upstream import periodic_tasks
 HINTS = {
     "E001": "Write its body in tasks/, under @bridge.NAME.task(app).",
     "E002": "Declare it with @job() in the tasks.py of its app.",
-    "E003": "Give both the same name, parameters and defaults; the context is first.",
+    "E003": "Give both the same name, parameters and defaults; a context comes first.",
     "E004": "Bind the body with @bridge.NAME.task(app), which sets all options.",
     "E005": "Declare retry=None, or do without the queueing lock.",
     "E006": "Choose a shorter name.",
@@ -43,11 +43,11 @@ HINTS = {
     " without periodic tasks, a worker does not notice when it loses its database.",
     "W002": "Add the queue to a worker's --queues.",
     "E010": 'Add "default" to JOBS_MAX_WAIT: the limit of all queues not named there.',
-    "E011": "The worker defers it without arguments that could fill the fields.",
+    "E011": "Give it a lock without fields: it has no arguments to fill them.",
     "W003": "Add the name to the aliases of the job that replaced it.",
     "W006": "Give new parameters a default, and keep the old ones for one release.",
     "W004": "Lower PROCRASTINATE_WORKER_CONCURRENCY, and start more workers: sync jobs"
-    " that a worker takes without a free thread have to wait.",
+    " that are taken while no thread is free have to wait.",
     "W005": "Keep them for some days, so that somebody can look into a failure.",
 }
 
@@ -86,8 +86,9 @@ def check_settings(**options: Any) -> list[CheckMessage]:
         found.append(_message("E010", "JOBS_MAX_WAIT has no default.", "settings"))
     # Python's default executor, in which Procrastinate runs sync tasks.
     threads = min(32, (os.cpu_count() or 1) + 4)
-    if threads < settings.WORKER_CONCURRENCY:
-        text = f"{settings.WORKER_CONCURRENCY} jobs at a time, but {threads} threads."
+    concurrency = settings.WORKER_CONCURRENCY
+    if threads < concurrency:
+        text = f"A worker takes {concurrency} jobs, but has {threads} threads for them."
         found.append(_message("W004", text, "settings"))
     if timedelta(days=1) > settings.JOBS_KEPT:
         text = f"JOBS_KEPT is {settings.JOBS_KEPT}: failures are deleted within a day."

@@ -18,7 +18,7 @@ from . import retry, runs, upstream
 
 logger = logging.getLogger(__name__)
 
-# It also returns the interruptions, which do not count as attempts.
+# It also returns the interruptions, which the retry strategy does not count.
 INSERT_FAILURE = f"""
 WITH kept AS (
     INSERT INTO jobs_jobfailure
@@ -30,7 +30,7 @@ WITH kept AS (
 """
 
 
-async def keep_failures(
+async def store_failures(
     call_next: AsyncCallNext, context: JobContext, worker: Worker
 ) -> Any:
     """Store every failed attempt as a `JobFailure`. A worker middleware.

@@ -59,10 +59,10 @@ WITH finished AS (
 # PostgreSQL counts first, and each statement inside the function has its own snapshot:
 # so the function sees that the lock of the finished job is free.
 _TAKE_NEXT = """
-SELECT held, job.id, job.task_name, job.priority, job.lock, job.queueing_lock, job.args,
+SELECT done, job.id, job.task_name, job.priority, job.lock, job.queueing_lock, job.args,
     extract(epoch FROM job.scheduled_at), job.queue_name, job.attempts
-FROM (SELECT count(*) AS held FROM finished) ended,
-    LATERAL procrastinate_fetch_job_v2(%s, CASE WHEN held >= 0 THEN %d END) job
+FROM (SELECT count(*) AS done FROM finished) ended,
+    LATERAL procrastinate_fetch_job_v2(%s, CASE WHEN done >= 0 THEN %d END) job
 """
 _TAKE_NONE = "SELECT count(*) FROM finished"
 # For this one statement; the worker's own connections always have it.
@@ -131,8 +131,8 @@ class LaneWorker(SupervisedWorker):
         """Run jobs until there is none to take.
 
         Returns:
-            A job that the event loop must finish, if any: with its outcome if its body
-            has run, else without.
+            A job that the event loop must finish, or None. It has an outcome if its
+            body has run.
         """
         close_old_connections()
         connected_at = time.monotonic()
@@ -190,7 +190,9 @@ class LaneWorker(SupervisedWorker):
                     clean_up()
                     row = self._finish_and_take(job)
                 except psycopg.Error as error:
-                    logger.warning("Job %s ends outside its lane: %s", job.id, error)
+                    logger.warning(
+                        "Job %s could not be ended in its lane: %s", job.id, error
+                    )
                     return (lambda: value), None
         except JobReassigned:
             logger.warning("Job %s was given to another worker meanwhile", job.id)
@@ -234,7 +236,7 @@ class LaneWorker(SupervisedWorker):
         """Finish a job and take the next one, in one round trip.
 
         Returns:
-            The row of the next job, after the number of jobs that were finished.
+            The number of finished jobs (0 or 1), then the row of the next job.
 
         Raises:
             JobReassigned: The job was given to another worker.

@@ -1,13 +1,13 @@
 """SQL that ends a run of a job, unless the job has been given to another worker.
 
-Procrastinate ends a job by its id alone. So a worker that seemed dead, and whose job was
-rescued, could overwrite what has happened to the job since. Here, a run can end a job
-only while the job has the same worker and the same number of attempts: every end
+Procrastinate ends a job by its id alone. So a worker that seemed dead, and whose job
+was rescued, could overwrite what has happened to the job since. Here, a run can end a
+job only while the job has the same worker and the same number of attempts: every end
 increases that number.
 """
 
-# The statements are procrastinate_finish_job_v1 and procrastinate_retry_job_v2 with this
-# condition. worker_id is NULL if the row of a living worker was deleted.
+# The statements below are procrastinate_finish_job_v1 and procrastinate_retry_job_v2,
+# with this condition. worker_id is NULL if the row of a living worker was deleted.
 _THIS_RUN = """
 id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s
     AND (worker_id = %(worker_id)s OR worker_id IS NULL)

@@ -34,7 +34,7 @@ FROM (
 """
 
 # Jobs that have run for over a minute, and over ten times as long as 95 of their task's
-# last hundred jobs. Only new jobs are compared, because there is no index by task.
+# last hundred jobs. Only the newest jobs are read: there is no index by task.
 SLOW_JOBS = """
 SELECT job.id, job.task_name, extract(epoch FROM now() - started.at)::float
 FROM procrastinate_jobs job

@@ -49,7 +49,7 @@ SELECT id, attempts FROM procrastinate_jobs
 WHERE worker_id = %(worker_id)s AND status = 'doing'
 """
 
-# An advisory lock has two numbers. The first is this constant, which may be any.
+# The first of an advisory lock's two numbers; any constant will do.
 LOCK_CLASS = 0x6A6F6273
 
 # Each worker holds a lock in a session of its own. PostgreSQL releases the lock as soon
@@ -97,10 +97,10 @@ class SupervisedWorker(upstream.Worker):
     async def end_run(
         self, job: Job, status: Status, decision: RetryDecision | None
     ) -> bool:
-        """Record how a job ended. Try until the database can be reached.
+        """Record how a job ended. Try again until the database can be reached.
 
         Returns:
-            Whether it was recorded: not if another worker has been given the job.
+            False if the job was given to another worker meanwhile.
         """
         query = runs.FINISH
         if decision:
@@ -179,7 +179,7 @@ class SupervisedWorker(upstream.Worker):
         try:
             await asyncio.wait_for(self._give_back(remaining), timeout=2)
         except Exception as error:  # noqa: BLE001, the rescue will find them
-            logger.error("Jobs are not put back: %s", failures.text_of(error))
+            logger.error("Could not put jobs back: %s", failures.text_of(error))
         names = ", ".join(f"{one.job.task_name}[{one.job.id}]" for one in remaining)
         self._exit(f"The worker ends although these jobs are still running: {names}")
 
@@ -196,7 +196,7 @@ class SupervisedWorker(upstream.Worker):
     def _cut_short(
         self, context: JobContext
     ) -> tuple[BaseException, RetryDecision | None]:
-        """Return the error of a job that is cut short, and when it runs again, if ever."""
+        """Return a cut-short job's error, and when to run it again, or None."""
         if overdue := self.overdue.get(context.job.id):
             return overdue, None
         task = self.app.tasks.get(context.job.task_name)
@@ -228,7 +228,7 @@ class SupervisedWorker(upstream.Worker):
                     await self._give_back_orphans(now)
                     await self._rescue_from_dead_workers()
                 except Exception as error:  # noqa: BLE001, the next check may succeed
-                    logger.warning("The supervision failed, trying again: %s", error)
+                    logger.warning("Supervision failed, trying again: %s", error)
 
     async def _store_info(self) -> None:
         periodic = upstream.periodic_tasks(self.app).values()
@@ -271,9 +271,9 @@ class SupervisedWorker(upstream.Worker):
         return error
 
     async def _give_back_orphans(self, now: float) -> None:
-        """Put back orphaned jobs: this worker's in the database, but not known to it.
+        """Put back this worker's jobs of which it does not know.
 
-        The worker took them, but PostgreSQL's reply was lost.
+        It took them, but PostgreSQL's reply was lost.
         """
         rows = await self.app.connector.execute_query_all_async(
             JOBS_OF_WORKER, worker_id=self.worker_id
@@ -388,7 +388,7 @@ class SupervisedWorker(upstream.Worker):
                     "DELETE FROM procrastinate_workers WHERE id = %s", [self.worker_id]
                 )
         except Exception as error:  # noqa: BLE001, the rescue will find them
-            logger.error("Jobs are not put back: %s", failures.text_of(error))
+            logger.error("Could not put jobs back: %s", failures.text_of(error))
         name = culprit and f"job {culprit.job.task_name}[{culprit.job.id}]"
         self._exit(f"The worker ends: {name or 'something'} blocks its event loop")
 

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 SUSPECT_INTERVAL = timedelta(seconds=10)
 """Time between the starts of jobs that may have killed a worker."""
 
-# Ids are in the order of age, so it reads the old jobs and one batch of newer ones.
+# Ids are in the order of age, so this reads the old jobs and one batch of newer ones.
 PRUNE_BATCH = """
 WITH batch AS MATERIALIZED (
     SELECT job.id, event.first, event.last
@@ -78,11 +78,11 @@ def add_to(app: App) -> None:
 
         register: Callable[..., Any] = app.task
         app.periodic(cron=cron)(
-            # Waiting jobs carry these names: they cannot change.
+            # Waiting jobs have these names, so they must not change.
             register(name=name, queueing_lock=name, priority=priority)(task)
         )
 
-    # Cron with seconds, which come last.
+    # The sixth column is for seconds.
     periodic(
         "* * * * * */30",
         "maintenance.rescue_stalled_jobs",

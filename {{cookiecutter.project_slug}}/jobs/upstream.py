@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .models import QueuedJob
 
 Slot: TypeAlias = "asyncio.Task[Any]"
-"""The asyncio task of a running job. In a lane, one job after another has it."""
+"""The asyncio task that runs a job. A lane runs all its jobs in the same one."""
 
 QueueRow = jobs.Job
 """A job as Procrastinate inserts it; the database gives it its id."""
@@ -135,10 +135,10 @@ def require_django() -> None:
 
 
 def cancel(job_id: int, *, running: bool) -> None:
-    """Take a waiting job out of its queue, or ask a running one to stop.
+    """Take a waiting job out of its queue.
 
     Args:
-        running: Whether to ask a running one to stop.
+        running: Whether to ask the job to stop if it is already running.
     """
     django_app.job_manager.cancel_job_by_id(job_id, abort=running)
 
@@ -147,7 +147,7 @@ def put_back(job_id: int, due: datetime) -> None:
     """Put a job that ended back into its queue. That adds one to its attempts.
 
     Raises:
-        UniqueViolation: A job with the same queueing lock waits already.
+        UniqueViolation: A job with the same queueing lock is already waiting.
     """
     django_app.job_manager.retry_job_by_id(job_id, due)
 
@@ -158,7 +158,7 @@ def retry_decision(
     """Return when a task's retry strategy runs the job again after an error.
 
     Returns:
-        None if the job fails; so does a job whose task is unknown.
+        None if the job fails, or if its task is unknown.
     """
     if task is None:
         return None
@@ -262,7 +262,7 @@ class Worker(worker.Worker):
         )
 
     def look_for_jobs(self) -> None:
-        """Fetch jobs now, before the next poll. To be called on the event loop."""
+        """Fetch jobs now, before the next poll. Call this on the event loop."""
         self._new_job_event.set()
 
     def ask_to_stop(self, slot: Slot | None = None) -> None:

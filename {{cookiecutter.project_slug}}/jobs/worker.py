@@ -24,7 +24,7 @@ from procrastinate.worker import Worker
 from psycopg import AsyncConnection
 
 from . import bridge, upstream
-from .failures import keep_failures
+from .failures import store_failures
 from .logs import with_job
 
 TASKS = "tasks"
@@ -91,7 +91,7 @@ def make_app(
             "fetch_job_polling_interval": 1.0,
             # Less than the 30 seconds that most platforms give a process to end.
             "shutdown_graceful_timeout": 20.0,
-            "worker_middleware": [*middleware, with_job, own_thread, keep_failures],
+            "worker_middleware": [*middleware, with_job, own_thread, store_failures],
         },
     )
     upkeep.add_to(app)

@@ -147,7 +147,7 @@ def test_a_retry_that_collides_with_a_waiting_job_says_so(
     form = {"action": "retry_job", "_selected_action": [failed.pk, other.pk]}
     page = client.post(LIST, form, follow=True).content.decode()
     assert "Run again (failed jobs): 1 of 2" in page
-    assert f"Job {failed.pk}: another job with its queueing lock" in page
+    assert f"Job {failed.pk}: another job with the same queueing lock" in page
     other.refresh_from_db()
     assert other.status == "todo"
 

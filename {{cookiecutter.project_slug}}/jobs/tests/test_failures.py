@@ -12,7 +12,7 @@ from procrastinate.exceptions import JobAborted
 from procrastinate.job_context import AbortReason
 from procrastinate.jobs import Job
 
-from ..failures import describe, keep_failures
+from ..failures import describe, store_failures
 from ..models import JobFailure
 from ..testing import worker_app
 
@@ -36,7 +36,7 @@ def attempt(error: BaseException, reason: AbortReason | None = None) -> None:
                 abort_reason=lambda: reason,
             )
             async with tests_app.open_async():
-                await keep_failures(body, context, cast(Any, None))
+                await store_failures(body, context, cast(Any, None))
 
     asyncio.run(go())
 
