@@ -222,7 +222,7 @@ EDITS = {
                 "@job()\ndef report", '@job(lock="day:{timestamp}")\ndef report'
             )
         },
-        "tasks/shop.py:26: (jobs.E011) shop.report is periodic, so nothing fills its lock's template",
+        "tasks/shop.py:26: (jobs.E011) shop.report is periodic, so its lock cannot have fields",
     ),
     "W002": (
         {"Procfile": "worker: procrastinate --app=tasks.app worker -q default\n"},

@@ -46,7 +46,7 @@ def test_jobs_of_a_lock_do_not_wait_for_each_other_for_long() -> None:
 
 
 def test_a_cron_line_may_have_a_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight in the morning is another time in summer than in winter."""
+    """Eight o'clock in Berlin is 6:00 UTC in summer and 7:00 UTC in winter."""
     monkeypatch.setattr(app, "tasks", dict(app.tasks))
     periodic = upstream.periodic_tasks(app)
     with mock.patch.dict(periodic):
@@ -60,8 +60,8 @@ def test_a_cron_line_may_have_a_time_zone(monkeypatch: pytest.MonkeyPatch) -> No
             assert datetime.fromtimestamp(due, UTC).hour == hour
 
 
-def test_middleware_of_ones_own_sees_every_job() -> None:
-    """It runs on the event loop, and so there are no lanes with it."""
+def test_a_projects_middleware_sees_every_job() -> None:
+    """Lanes would bypass it, because it runs on the event loop."""
 
     async def middleware(call_next: AsyncCallNext, context: Any, worker: Any) -> Any:
         return await call_next()
