@@ -225,7 +225,7 @@ def test_a_scheduled_import_waits_for_its_time_and_can_be_cancelled(
     expect(page.get_by_text("Scheduled", exact=True)).to_be_visible()
     expect(page.get_by_text(f"starts {due.day} {due:%B %Y, %H:%M} JST")).to_be_visible()
     upload(page, tmp_path / "later.csv", make_contacts_file(100).content)
-    expect(page.get_by_text("This file is on its way already")).to_be_visible()
+    expect(page.get_by_text("This file is already being imported")).to_be_visible()
     page.get_by_role("button", name="Cancel later.csv").click()
     expect(page.get_by_text("Cancelled", exact=True)).to_be_visible()
 

@@ -1,4 +1,4 @@
-"""The parser, which knows text only."""
+"""The CSV parser."""
 
 from io import StringIO
 
