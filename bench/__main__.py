@@ -36,7 +36,9 @@ def main() -> None:
         default="queues",
         help="what to compare; or publish, which copies the results into docs/speed/",
     )
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="only queues with such a name")
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORD", help="only queues with a WORD in their name"
+    )
     parser.add_argument(
         "--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="only these workloads"
     )

@@ -177,7 +177,7 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def measured(result: dict[str, Any], workload: str) -> dict[tuple[str, str], None]:
-    """Return the figures of a workload that not all queues have, each with its queue."""
+    """Return each figure of a workload with each queue for which it was measured."""
     return {
         (figure, record["peer"]): None
         for record in result["rounds"]

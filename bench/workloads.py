@@ -39,7 +39,7 @@ QUICK = Effort(rounds=2, calls=100, jobs=400, samples=20, limit=4, idle=1)
 
 
 def enqueue(site: Site, effort: Effort) -> Figures:
-    """Measure calls per second, and how much a job in its transaction slows a new row down."""
+    """Measure calls per second, and how much slower a row is created together with a job."""
     site.clear()
     figures = site.produce("enqueue", "noop", effort.calls)
     kept = {"row kept": figures.pop("row kept")}

@@ -51,7 +51,7 @@ class Browser:
         return html.unescape(response.text)
 
     def submit(self, page: str, path: str, **form: Any) -> str:
-        """Send a form of a page, and return the page that is the answer."""
+        """Submit a form of a page, and return the next page."""
         files = {
             name: form.pop(name) for name, value in form.copy().items() if type(value) is tuple
         }

@@ -35,8 +35,8 @@ STACKS = {"3.11": "5.2", "3.13": "6."}
 # The module whose tests share a site, one on each stack.
 ONE_SITE = "tests/test_page.py"
 
-# Variables that would change what the rendered project does, and are removed. The others stay,
-# because on some machines uv needs the variables for certificates.
+# Variables that are removed because they would change what the rendered project does. Others stay:
+# on some machines, uv needs variables for certificates.
 SETTINGS = {
     "ALLOWED_HOSTS",
     "CSRF_TRUSTED_ORIGINS",
@@ -47,7 +47,7 @@ SETTINGS = {
     "METRICS_TOKEN",
     "PORT",
     "PROCFILE",
-    "PYTHONDONTWRITEBYTECODE",  # set, it would make each start take twice as long
+    "PYTHONDONTWRITEBYTECODE",  # makes each start take twice as long
     "PYTHONPATH",
     "SENTRY_DSN",
     "TRUSTED_PROXY",
@@ -132,7 +132,7 @@ class Project:
         return self.run("--quiet", "python", "-c", f"{SERVER}print(server.url)").stdout.strip()
 
     def processes(self) -> list[psutil.Process]:
-        """Return the processes in the project's folder; its database server has another one."""
+        """Return all processes that run in the project's folder, except its database server."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -261,14 +261,14 @@ server.start()
 
 @contextmanager
 def locked(path: Path) -> Iterator[Path]:
-    """Hold a lock, in which a process can look if a path exists, and make it."""
+    """Lock a path, so that one process at a time looks if it exists, and makes it."""
     path.parent.mkdir(exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
 
 
-# A thousand for each process, below those that the system assigns by itself.
+# A thousand ports for each process, below those that the system assigns by itself.
 PORTS = count(20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 
 
@@ -292,7 +292,7 @@ def wait_until(condition: Callable[[], T], limit: float = 60, what: str = "") ->
     end = time.monotonic() + limit
     while not (value := condition()):
         assert time.monotonic() < end, f"not within {limit} s: {what or condition}"
-        time.sleep(0.2)  # a condition may open a connection, and that slows the machine down
+        time.sleep(0.2)  # not more often, because a condition may open a connection
     return value
 
 

@@ -38,7 +38,7 @@ def get(client: Client, path: str) -> None:
 
 
 def stop_worker() -> None:
-    """Delete a worker's row as a worker does at its end, with the work of its foreign key."""
+    """Delete a worker's row. Its jobs are updated first, as their foreign key would do it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT max(id) FROM procrastinate_workers")
         worker = cursor.fetchone()

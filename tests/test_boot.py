@@ -200,7 +200,7 @@ def test_a_job_that_does_not_stop_is_killed_and_runs_again(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Path) -> None:
+def test_a_clone_works_with_the_commands_of_its_readme(site: Project, tmp_path: Path) -> None:
     clone = Project(tmp_path / "clone", site.slug, site.app)
     clone.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
     clone.env["UV_PYTHON"] = site.env["UV_PYTHON"]

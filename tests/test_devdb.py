@@ -118,7 +118,7 @@ class Project:
 
     @property
     def code(self) -> Path:
-        """A copy of the template's devdb, in a folder that has no colon, as PYTHONPATH needs."""
+        """A copy of the template's devdb. PYTHONPATH cannot have a project's path with a colon."""
         return self.wheel.parent / "code"
 
     def begin(self, method: str, **env: str) -> subprocess.Popen[str]:

@@ -12,7 +12,7 @@ from site_at_work import database_of, start_site, workers
 
 
 def peak(*processes: psutil.Process) -> int:
-    """Return the peak of the memory of the processes, in MB."""
+    """Return the peak memory of the largest of the processes, in MB."""
     lines = [Path(f"/proc/{one.pid}/status").read_text().splitlines() for one in processes]
     found = [line.split()[1] for status in lines for line in status if line.startswith("VmHWM")]
     return max(map(int, found)) // 1024

@@ -28,7 +28,7 @@ def deployed(site: Project, start: Start, browse: Browse) -> None:
     wait_until(browse(site.port, proxy=True).is_up, what="the site")
 
 
-# What a proxy says that terminates TLS.
+# The header of a proxy that terminates TLS.
 HTTPS = {"X-Forwarded-Proto": "https"}
 
 
@@ -91,7 +91,7 @@ def test_every_error_page_is_accessible(new_page: NewPage, site: Project, deploy
     log_in(page, "eve", "correct horse")
     see("/contacts/", 403, "You may not do this")
     see("/nothing/", 404, "There is no such page")
-    # More fields than Django reads.
+    # More fields than Django accepts.
     see(f"/accounts/login/?{'a&' * 1001}", 400, "This request makes no sense")
     page.goto("/accounts/login/")
     page.context.clear_cookies()

@@ -61,7 +61,7 @@ def tree(project: Project) -> dict[str, bytes]:
 
 
 def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
-    """Return the files that are not as they were."""
+    """Return the files that differ."""
     return {path for path in before | after if before.get(path) != after.get(path)}
 
 

@@ -47,7 +47,7 @@ def test_a_name_that_moved_is_reported(installed: Project, tmp_path: Path, name:
 
 
 def test_no_other_module_uses_private_names() -> None:
-    """What the other modules use of Procrastinate is documented, or stands in one list."""
+    """Other modules use what Procrastinate documents; upstream.py lists the rest."""
     private = re.compile(r"\b(job_manager|periodic_registry|get_retry_exception|_v\d+)\b")
     others = [path for path in JOBS.glob("*.py") if path.name != "upstream.py"]
     assert not [path.name for path in others if private.search(path.read_text())]

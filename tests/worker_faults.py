@@ -195,7 +195,7 @@ def kill_again_and_again(
         killed += 1
         wait_until(at_rest)
         rescue()
-        # Too many would make the jobs fail: that is what other tests are for.
+        # Too many interruptions would fail the jobs; other tests cover that.
         Interruption.objects.all().delete()
     print(f"\n{killed} kills, {effects() - number} surplus effects")
     return effects() - number

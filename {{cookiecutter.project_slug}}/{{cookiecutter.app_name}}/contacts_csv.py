@@ -1,4 +1,4 @@
-"""Reads and writes contacts as CSV text, without models or database."""
+"""Reads and writes contacts as CSV text; uses neither models nor the database."""
 
 import csv
 import io

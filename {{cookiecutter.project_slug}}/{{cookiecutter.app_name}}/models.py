@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def search_key(field: str) -> Collate:
-    """Return what searches compare: a field in upper case, in code point order."""
+    """Return what searches use: the field in upper case, sorted by code points."""
     return Collate(Upper(field), "C")
 
 
@@ -60,7 +60,7 @@ class ContactImport(models.Model):
     """A CSV file that is being imported, and how far the import has come."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    # Without a constraint, because the queue prunes its jobs.
+    # No constraint in the database, because the queue deletes old jobs.
     job = models.ForeignKey(
         "jobs.QueuedJob",
         null=True,
@@ -117,7 +117,7 @@ class ContactImport(models.Model):
 
     @property
     def state(self) -> State:
-        """What it is doing, as its job says while the queue still has it.
+        """What it is doing, or how it ended; its job says so, unless that was pruned.
 
         A state stored here would stay `running` when a worker is killed.
         """
@@ -134,7 +134,7 @@ class ContactImport(models.Model):
                 return State.STOPPING if self.job.abort_requested else State.RUNNING
             case "cancelled" | "aborted":
                 return State.CANCELLED
-        # If a worker is killed while its job should stop, the job ends as failed.
+        # A job that was asked to stop fails if its worker is killed first.
         return State.CANCELLED if self.job.abort_requested else State.FAILED
 
     @property

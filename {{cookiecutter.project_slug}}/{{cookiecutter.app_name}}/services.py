@@ -221,7 +221,7 @@ def remove_old_imports() -> None:
 
 
 def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
-    """Return a page of contacts by address, and one contact more if there is one.
+    """Return a page of contacts sorted by address, plus one if there is a next page.
 
     It is as fast with a million contacts as with ten: a page begins after an address
     instead of having a number, and a search reads only the first matches in each index.
@@ -264,7 +264,7 @@ def _defer_import(contact_import: ContactImport, schedule_at: datetime | None) -
 def _import_chunk(
     contact_import: ContactImport, rows: Sequence[Row], text: StoredText
 ) -> None:
-    """Import rows, of which the last one was just read from the text."""
+    """Import rows; the text has been read up to the last one."""
     contacts: list[Contact] = []
     rejected: list[RejectedRow] = []
     for row in rows:
@@ -344,7 +344,7 @@ def _upsert_contacts(contacts: Iterable[Contact], *, fields: Sequence[str]) -> N
 
 
 def _record_outcomes(stopped: QuerySet[ContactImport]) -> None:
-    """Record how jobs ended that the admin cancelled, or whose worker was killed."""
+    """Record the outcome if the admin cancelled the job, or its worker was killed."""
     for contact_import in stopped.select_related("job"):
         ContactImport.objects.filter(pk=contact_import.pk).update(
             outcome=contact_import.state

@@ -44,7 +44,7 @@ class StoredText(Iterator[str]):
             for number, piece in enumerate(pieces):
                 self._import.pieces.create(number=number, content=piece.encode())
                 self._import.length += len(piece)
-                # With DEBUG, Django keeps every query, here of a megabyte.
+                # With DEBUG, Django keeps all queries, and these are large.
                 reset_queries()
         except UnicodeDecodeError:
             raise BadFile(

@@ -124,7 +124,7 @@ def contacts(request: UserRequest) -> HttpResponse:
 
 
 def _may(user: User, *actions: str) -> bool:
-    """Whether the user may do these things to contacts; an import adds and changes."""
+    """Whether the user has these permissions for contacts. Imports add and change."""
     label = Contact._meta.app_label
     return user.has_perms([f"{label}.{action}_contact" for action in actions])
 

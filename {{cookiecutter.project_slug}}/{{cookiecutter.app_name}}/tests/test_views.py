@@ -212,7 +212,7 @@ def test_contacts_are_listed_page_by_page(
 
 
 @pytest.mark.parametrize("search", ["nobody", "a\0b"])
-def test_a_search_without_results_has_a_page(ann: Client, search: str) -> None:
+def test_a_search_without_results_shows_an_empty_page(ann: Client, search: str) -> None:
     response = ann.get(CONTACTS, {"search": search})
     assert response.status_code == HTTPStatus.OK
     assert b"<table" not in response.content

@@ -106,7 +106,7 @@ def test_the_nightly_clean_up_removes_old_imports(old_import: ContactImport) -> 
 def test_a_failed_nightly_clean_up_changes_nothing(
     old_import: ContactImport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its job is atomic."""
+    """Because its job is atomic."""
 
     def fail(*args: object) -> None:
         assert not ContactImport.objects.exists()

@@ -49,7 +49,7 @@ class Command(BaseCommand):
                     self.one()
 
     def enqueue(self, number: int) -> dict[str, float]:
-        """Return calls per second, one by one and in batches, and how much a job slows a row down."""
+        """Return calls per second, one by one and in batches, and how much slower a row with a job is."""
         for call in 10 * (self.one, self.row, self.row_and_job):
             call()
         rates = {"one by one": number / seconds(self.one, number)}
