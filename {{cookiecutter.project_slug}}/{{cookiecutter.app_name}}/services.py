@@ -167,7 +167,7 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
     try:
         while chunk := list(islice(rows, CHUNK_ROWS)):
             if should_stop():
-                # If the worker is shutting down, the job goes back to the queue.
+                # If the worker is shutting down instead, the next attempt clears this.
                 this_import.update(outcome=State.CANCELLED)
                 return False
             _import_chunk(contact_import, chunk, text)
