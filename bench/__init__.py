@@ -1,5 +1,5 @@
 """Measures the rendered project beside other job queues for Django, in one run.
 
-`python -m bench` is `make bench`; its `--settings` measures what each of the project's settings
-earns. `site` is what the measured projects have on their path.
+`make bench` runs `python -m bench`. `python -m bench settings` measures the effect of each of the
+project's settings. `site` is the folder that the measured projects have on their path.
 """

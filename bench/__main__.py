@@ -32,32 +32,36 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=[*KINDS, "publish"],
+        choices=[*COMPARISONS, "publish"],
         default="queues",
-        help="are compared; publish puts the results into docs/speed/",
+        help="what to compare; or publish, which copies the results into docs/speed/",
     )
-    parser.add_argument("--only", nargs="+", metavar="WORD", help="queues with it in their names")
-    parser.add_argument("--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="not all")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for the results")
+    parser.add_argument(
+        "--only", nargs="+", metavar="WORD", help="only queues with a WORD in their name"
+    )
+    parser.add_argument(
+        "--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="only these workloads"
+    )
+    parser.add_argument("--rounds", type=int, help="how many times to measure everything")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write the results")
     options = parser.parse_args()
     if options.what == "publish":
         report.publish(RESULTS, TEMPLATE)
         return
-    # What publish takes is not overwritten by a quick look.
+    # A quick run must not overwrite the results that publish takes.
     output = options.output or (FOLDER / "quick" if options.quick else RESULTS) / options.what
     effort = QUICK if options.quick else FULL
     with ExitStack() as stack:
         say("Rendering the project; starting PostgreSQL and Redis ...")
         project = sites.render(FOLDER)
         stack.callback(sites.devdb, project, "stop")
-        stack.callback(sites.devdb, project, "reset", "--no-input")  # gigabytes, in the end
+        stack.callback(sites.devdb, project, "reset", "--no-input")  # by then it has gigabytes
         postgres = servers.Postgres(sites.address(project))
         redis = stack.enter_context(servers.redis(FOLDER / "redis"))
         words = options.only or [""]
         chosen = [
             Site(peer, project, FOLDER, postgres, redis)
-            for peer in KINDS[options.what][0]
+            for peer in COMPARISONS[options.what][0]
             if any(word in peer.name for word in words)
         ]
         result: dict[str, Any] = {
@@ -74,12 +78,12 @@ def main() -> None:
         result["rounds"] = []
         for record in measure(ready, effort, options):
             result["rounds"].append(record)
-            report.write(result, output)  # now, so that Ctrl-C leaves what there is
+            report.write(result, output)  # each time, so that Ctrl-C loses none
     say(f"Written to {output}: rounds.json, table.md, chart.svg.")
 
 
 def install(chosen: list[Site]) -> tuple[dict[str, str], dict[str, str]]:
-    """Install the sites; return packages' versions, and why which queue is missing."""
+    """Install the sites; return the packages' versions, and why queues are missing."""
     versions: dict[str, str] = {}
     faults: dict[tuple[str, tuple[str, ...]], str] = {}
     django = sites.django_version(chosen[0].project)
@@ -102,14 +106,15 @@ def measure(
 ) -> Iterator[dict[str, Any]]:
     """Measure all sites again and again, and yield one record for each figure.
 
-    Every workload runs through all sites, in another order each time, before the next one begins:
-    what else the machine does, and what the last one left behind, hits them all alike.
+    Every workload runs on all sites, in random order, before the next one begins: other load on
+    the machine, and what the last workload left behind, affect all sites alike.
     """
     rounds = options.rounds or effort.rounds
-    kind = KINDS[options.what][1]
-    work = options.work or ([name for name in kind if name in QUICKLY] if options.quick else kind)
+    workloads = COMPARISONS[options.what][1]
+    if options.quick:
+        workloads = [name for name in workloads if name in QUICK_WORKLOADS]
     for number in range(rounds):
-        for name in work:
+        for name in options.work or workloads:
             say(f"Round {number + 1} of {rounds}: {name}")
             for site in random.sample(ready, len(ready)):
                 record = {"round": number, "peer": site.peer.name, "workload": name}
@@ -122,7 +127,7 @@ def measure(
 
 
 def say(text: str) -> None:
-    """Tell how far it is."""
+    """Print what is being done."""
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
@@ -138,8 +143,8 @@ WORKLOADS: dict[str, Callable[[Site, Effort], Figures]] = {
     "web": web,
 }
 JOBS = [name for name in WORKLOADS if name != "web"]
-QUICKLY = ("real", "web")
-KINDS = {"queues": (PEERS, JOBS), "settings": (SETTINGS, JOBS), "web": (WEB, ["web"])}
+QUICK_WORKLOADS = ("real", "web")
+COMPARISONS = {"queues": (PEERS, JOBS), "settings": (SETTINGS, JOBS), "web": (WEB, ["web"])}
 
 try:
     main()

@@ -1,4 +1,4 @@
-"""What PostgreSQL alone does with the same jobs: pgbench, which is no queue and no Python."""
+"""How fast PostgreSQL alone does the same jobs: with pgbench, without a queue or Python."""
 
 import re
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Who is measured: a table of queues, their packages, settings and worker commands."""
+"""What is measured: a table of queues, their packages, settings and worker commands."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 DJANGO = ("python", "-m", "django")
-REDIS_URL = "the address of Redis"  # in settings, where it stands for that
+REDIS_URL = "the address of Redis"  # replaced in settings by the real one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,7 @@ class Peer:
 
     Attributes:
         name: Its name in the results.
-        queue: The module in ``site/load/queues`` that knows its calls.
+        queue: The module in ``site/load/queues`` that enqueues its jobs.
         packages: What is installed from PyPI, besides Django; the rendered project has its own.
         worker: The command of one worker.
         processes: How many of them run.
@@ -41,7 +41,7 @@ class Peer:
 
 
 BOTH = ("noop", "real", "anoop", "areal")
-REDIS = "Redis loses up to a second of jobs in a crash, and knows no transaction with a row."
+REDIS = "Redis loses up to a second of jobs in a crash, and is outside of Django's transactions."
 RENDERED = Peer(
     name="this project",
     queue="rendered",
@@ -64,7 +64,7 @@ CELERY = Peer(
     worker=("celery", "--app=load.queues.celery", "worker", "--concurrency=2"),
     settings={"CELERY_BROKER_URL": REDIS_URL},
     redis=True,
-    note=f"Acknowledges before it runs a job, which a crash so loses. {REDIS}",
+    note=f"Acknowledges a job before it runs: a crash loses the job. {REDIS}",
 )
 CELERY_LATE = replace(
     CELERY,
@@ -147,7 +147,7 @@ OBAN = Peer(
     worker=("oban", "start", "--queues=default:10", "--cron-modules=load.queues.oban"),
     install=("oban", "install"),
     jobs=BOTH,
-    note="10 jobs at once. Async only: it knows no transaction with a row of Django's.",
+    note="10 jobs at once. Async only, and so outside of Django's transactions.",
 )
 PGPUBSUB = Peer(
     name="django-pgpubsub",
@@ -156,7 +156,7 @@ PGPUBSUB = Peer(
     worker=(*DJANGO, "listen", "--recover", "--processes=2"),
     apps=("pgtrigger", "pgpubsub"),
     install=(*DJANGO, "pgtrigger", "install"),
-    note="Waiting jobs run in one transaction of one process; no retries, no later date.",
+    note="Waiting jobs run in one transaction of one process; no retries, no scheduling.",
 )
 
 PEERS = (
@@ -175,7 +175,7 @@ PEERS = (
     PGPUBSUB,
 )
 
-# What the rendered project is without one of its settings, and with what it does not have.
+# The rendered project without one of its settings, or with something that it does not have.
 SETTINGS = (
     RENDERED,
     *(
@@ -204,7 +204,7 @@ SETTINGS = (
     ),
 )
 
-# Ways to give out the rendered project's pages; its own is gunicorn.conf.py's.
+# Ways to serve the rendered project's pages; its own way is in gunicorn.conf.py.
 GUNICORN = replace(
     RENDERED, name="1 process, 4 threads", worker=("gunicorn", "my_project.wsgi"), jobs=()
 )

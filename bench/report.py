@@ -27,14 +27,14 @@ TABLES = {
 }
 INTRODUCTION = """\
 Made by `{command}` on {date}: {machine}, Python {Python}, PostgreSQL {server_version} (fsync {fsync},
-synchronous_commit {synchronous_commit}). Rounds: {count}, in which all take their turn. × is the
-ratio to "{base}" in the same round, the median with the least and the most of them. It says more
-than the rate or the time after it, which is this machine's.
+synchronous_commit {synchronous_commit}). Rounds: {count}, each with all of them in random order.
+× is the ratio to "{base}" in the same round: the median, with the lowest and the highest in
+brackets. It says more than the rate or the time after it, which depends on the machine.
 
 A real job reads a row and writes it, a no-op does nothing; `areal` and `anoop` are the same as
 `async def`. A latency is from the call that enqueues a job to its start in an idle worker. "Row
-kept" is what is left of the rate of creating rows, each in a transaction, when a job is enqueued
-in it as well. Processor time is the workers', without PostgreSQL's and Redis's.
+kept": creating a row and a job in one transaction runs at this fraction of the rate of creating
+the row alone. Processor time is the workers', without PostgreSQL's and Redis's.
 """
 
 SVG = """\
@@ -108,12 +108,12 @@ def collect(result: dict[str, Any]) -> dict[tuple[str, str], Rounds]:
 
 
 def ratios(values: Rounds, base: Rounds) -> list[float]:
-    """Return the ratios of the rounds that both have."""
+    """Return the ratio of each round that both have."""
     return [value / base[number] for number, value in values.items() if base.get(number)]
 
 
 def spread(numbers: list[float], digits: int) -> str:
-    """Return a median, with the least and the most if there are some."""
+    """Return a median, with the lowest and the highest if there are several numbers."""
     if not numbers:
         return ""
     if len(numbers) == 1:
@@ -122,7 +122,7 @@ def spread(numbers: list[float], digits: int) -> str:
 
 
 def cell(values: Rounds, base: Rounds, figure: str) -> str:
-    """Return what is known of one figure of one queue."""
+    """Return the table cell of one figure of one queue."""
     if not figure.endswith(("/s", "/job", "/request")):
         return spread(list(values.values()), 2 if figure == "row kept" else 1)
     digits = 0 if figure.endswith("/s") else 2
@@ -160,7 +160,7 @@ def tables(result: dict[str, Any]) -> str:
         ]
         for figure in dict.fromkeys(figure for figure, _ in of_sizes)
     ]
-    parts += table("Real jobs beside, × nothing else", ["", *peers], sizes)
+    parts += table("Real jobs beside other jobs, × nothing else", ["", *peers], sizes)
     if any(result["notes"].values()):
         parts += ["\n## What is not fair\n\n"]
         parts += [f"- {peer}: {note}\n" for peer, note in result["notes"].items() if note]
@@ -177,7 +177,7 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def measured(result: dict[str, Any], workload: str) -> dict[tuple[str, str], None]:
-    """Return the figures of a workload that is one queue's, and the queue."""
+    """Return each figure of a workload with each queue for which it was measured."""
     return {
         (figure, record["peer"]): None
         for record in result["rounds"]

@@ -15,12 +15,12 @@ import psycopg
 
 @dataclass
 class Postgres:
-    """The rendered project's own PostgreSQL, set to lose nothing."""
+    """The rendered project's own PostgreSQL, with durable commits."""
 
     url: str
 
     def __post_init__(self) -> None:
-        # The development server leaves commits to be written later; the programs' defaults do not.
+        # The development server has it off.
         self.execute("ALTER ROLE CURRENT_USER SET synchronous_commit = on")
 
     def database(self, name: str) -> str:
@@ -40,14 +40,14 @@ class Postgres:
         return self.database(name)
 
     def settings(self) -> dict[str, str]:
-        """Return its version and what durability depends on."""
+        """Return its version, and the settings that matter for durability and speed."""
         names = ("server_version", "fsync", "synchronous_commit", "shared_buffers", "max_wal_size")
         return {name: str(self.execute(f"SHOW {name}")[0][0]) for name in names}
 
 
 @contextmanager
 def redis(folder: Path) -> Iterator[str]:
-    """Run Redis with an append-only file, and yield its address; nothing if it cannot be had."""
+    """Run Redis with an append-only file; yield its address, or an empty text without Redis."""
     if not shutil.which("redis-server"):
         root = "" if os.geteuid() == 0 else "sudo"
         apt = f"{root} apt-get -qq"
@@ -89,7 +89,7 @@ def free_port() -> int:
 
 
 def flush(url: str) -> None:
-    """Empty a Redis; wait for it if it is just starting."""
+    """Empty a Redis; if it is still starting, wait for it."""
     port = int(url.rpartition(":")[2])
     end = time.monotonic() + 10
     while True:

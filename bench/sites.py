@@ -1,4 +1,4 @@
-"""Django projects with a queue each: installed, migrated, their workers started and stopped."""
+"""A Django project for each queue: installs it, migrates it, and runs its workers."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from .servers import Postgres, flush, free_port
 HERE = Path(__file__).parent
 TEMPLATE = HERE.parent
 SLUG = "my_project"
-FOREIGN = (
+REMOVED_PREFIXES = (
     "BENCH_",
     "CI",
     "DATABASE_",
@@ -65,8 +65,10 @@ def run(command: list[Any], cwd: Path = TEMPLATE, env: dict[str, str] | None = N
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this environment without what changes Django projects and PostgreSQL's durability."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    """Return this environment without variables that would change the measured projects."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(REMOVED_PREFIXES)
+    }
 
 
 def render(folder: Path) -> Path:
@@ -154,10 +156,10 @@ class Site:
         }
 
     def install(self, django: str) -> dict[str, str]:
-        """Install and migrate it, with a version of Django; return what versions it has.
+        """Install it with a version of Django, and migrate it; return its packages' versions.
 
         Raises:
-            Unavailable: That fails.
+            Unavailable: It fails.
         """
         if self.peer.redis and not self.redis:
             raise Unavailable("there is no redis-server, and apt-get cannot install it")
@@ -189,7 +191,7 @@ class Site:
         self.marks.write_bytes(b"")
 
     def produce(self, action: str, job: str, number: int) -> Any:
-        """Run the producing side, `load`'s command, and return what it measured."""
+        """Run `load`'s command `produce`, and return what it measured."""
         command = ["python", "-m", "django", "produce", action, job, number]
         return json.loads(run(command, self.folder, self.env()).splitlines()[-1])
 
@@ -219,7 +221,7 @@ class Site:
 
 
 def families(pids: list[int]) -> list[psutil.Process]:
-    """Return those of the processes that run, and all that they have started."""
+    """Return those of the processes that still run, with their children."""
     found = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):

@@ -1,4 +1,4 @@
-"""How Procrastinate's workers fare with large tables, and with an old snapshot."""
+"""How fast Procrastinate's workers are with large tables, and with an old snapshot."""
 
 from contextlib import nullcontext
 
@@ -30,7 +30,7 @@ FILL = {
 
 
 def sizes(site: Site, effort: Effort) -> Figures:
-    """Measure how fast real jobs are done beside what else the tables hold."""
+    """Measure how fast real jobs are done while the tables hold other jobs."""
     if site.peer not in (PLAIN, RENDERED):
         return {}
     figures = {
@@ -39,7 +39,7 @@ def sizes(site: Site, effort: Effort) -> Figures:
     }
     for kind, number in (("waiting", 100_000), ("waiting", 1_000_000), ("finished", 2_000_000)):
         figures[f"{number:,} {kind}"] = drain(site, effort, filled(site, kind, number))
-    # Too few for autovacuum to look at: PostgreSQL believes that nothing waits.
+    # Too few waiting jobs for autovacuum: by its statistics, PostgreSQL expects none.
     finished = filled(site, "finished", 2_000_000)
     for kind in ("waiting", "waiting, a lock each"):
         template = filled(site, kind, 100_000, finished)
@@ -48,7 +48,7 @@ def sizes(site: Site, effort: Effort) -> Figures:
 
 
 def filled(site: Site, kind: str, number: int, base: str = "") -> str:
-    """Return a database with so many jobs, which is made once."""
+    """Return the name of a database with that many jobs; make it if it does not exist."""
     name = "_".join(["".join(filter(str.isalpha, kind)), str(number), base or site.template])
     if not site.postgres.execute(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
         site.postgres.create(name, base or site.template)
@@ -59,7 +59,7 @@ def filled(site: Site, kind: str, number: int, base: str = "") -> str:
 
 
 def drain(site: Site, effort: Effort, template: str = "", snapshot: bool = False) -> float:
-    """Measure as `workloads.drain`, in a copy of a database or beside a transaction."""
+    """Measure as `workloads.drain`, in a copy of a database or during a long transaction."""
     site.clear(template)
     with psycopg.connect(site.postgres.database("bench")) if snapshot else nullcontext() as reader:
         if reader:

@@ -1,4 +1,4 @@
-"""How many pages gunicorn's worker models give out, to browsers that all ask at once."""
+"""How many pages gunicorn's worker models serve to browsers that all ask at once."""
 
 import http.client
 import socket
@@ -17,7 +17,7 @@ def web(site: Site, effort: Effort) -> Figures:
     """Measure the first page, for somebody who is logged in.
 
     Raises:
-        Unavailable: It is not answered.
+        Unavailable: The page is not served.
     """
     site.clear()
     env = site.env()
@@ -68,7 +68,7 @@ def wait_for_port(port: int) -> None:
     """Wait until something listens, for 30 seconds at most.
 
     Raises:
-        Unavailable: Nothing does.
+        Unavailable: Nothing listens.
     """
     end = time.monotonic() + 30
     while time.monotonic() < end:

@@ -1,4 +1,4 @@
-"""What is measured of one site: each function is one workload and returns its figures."""
+"""The workloads: each function measures one on a site, and returns the figures."""
 
 import struct
 import time
@@ -8,7 +8,7 @@ from statistics import quantiles
 from .sites import Site, Unavailable, families
 
 MARK = struct.Struct("dd")  # as in load.jobs: when a job was sent, when it was done
-WARM_UP = 0.2  # of the jobs: the workers of a site do not all start at once
+WARM_UP = 0.2  # of the jobs are not counted: a site's workers do not all start at once
 
 Figures = dict[str, float]
 
@@ -22,8 +22,8 @@ class Effort:
         calls: How many jobs are enqueued one by one.
         jobs: How many jobs wait for the workers.
         samples: How many jobs are enqueued while the workers are idle.
-        limit: After how many seconds of working it is enough.
-        idle: For how many seconds idle workers are watched.
+        limit: After how many seconds of work to stop.
+        idle: For how many seconds to measure idle workers.
     """
 
     rounds: int
@@ -39,7 +39,7 @@ QUICK = Effort(rounds=2, calls=100, jobs=400, samples=20, limit=4, idle=1)
 
 
 def enqueue(site: Site, effort: Effort) -> Figures:
-    """Measure calls per second, and how much of its rate a row keeps with a job beside it."""
+    """Measure calls per second, and how much slower a row is created together with a job."""
     site.clear()
     figures = site.produce("enqueue", "noop", effort.calls)
     kept = {"row kept": figures.pop("row kept")}
@@ -47,7 +47,7 @@ def enqueue(site: Site, effort: Effort) -> Figures:
 
 
 def drain(job: str, site: Site, effort: Effort) -> Figures:
-    """Measure at how many jobs per second the workers empty a queue, if they run such jobs."""
+    """Measure how many jobs per second the workers do, if they can run such jobs."""
     if job not in site.peer.jobs:
         return {}
     site.clear()
@@ -57,14 +57,14 @@ def drain(job: str, site: Site, effort: Effort) -> Figures:
 
 
 def work(site: Site, effort: Effort) -> tuple[float, float]:
-    """Run the workers until the queue is empty, or for as long as it is enough.
+    """Run the workers until the queue is empty or the limit is reached.
 
     Returns:
-        How many jobs they do per second, and the processor time that they take for one in
-        milliseconds: without the database's, and steadier where other programs run as well.
+        How many jobs they do per second, and their processor time for one in milliseconds,
+        which varies less than the rate if other programs run.
 
     Raises:
-        Unavailable: They do hardly any.
+        Unavailable: They do hardly any jobs.
     """
     with site.workers() as workers:
         wait_for_marks(site, 1, 0)
@@ -80,7 +80,7 @@ def work(site: Site, effort: Effort) -> tuple[float, float]:
 
 
 def latency(site: Site, effort: Effort) -> Figures:
-    """Measure the milliseconds from a call to its job, a no-op, and what idle workers cost."""
+    """Measure milliseconds from a call to the start of its job, and the cost of idle workers."""
     site.clear()
     with site.workers() as workers:
         site.produce("fill", "noop", 1)
@@ -107,7 +107,7 @@ def cpu(workers: list[int]) -> float:
 
 
 def marks(site: Site) -> list[tuple[float, ...]]:
-    """Return when the site's jobs were sent and when they were done."""
+    """Return when each of the site's jobs was sent, and when it was done."""
     data = site.marks.read_bytes()
     return list(MARK.iter_unpack(data[: len(data) // MARK.size * MARK.size]))
 

@@ -1,4 +1,4 @@
-"""What mypy and pyright must refuse, each line that ends in "# wrong", and nothing else.
+"""Calls for mypy and pyright: they must report each line that ends in "# wrong", and no other.
 
 Copied into a rendered project by test_contract.py.
 """

@@ -1,4 +1,4 @@
-"""What a user does on the site, over HTTP, and what the database says of it."""
+"""Requests to the site as a user makes them, and queries to its database."""
 
 import html
 import re
@@ -32,8 +32,8 @@ class Browser:
     """A browser without a screen.
 
     Args:
-        port: Where the site is, on this machine.
-        proxy: Reach it by HTTPS, through a proxy.
+        port: The port of the site on this machine.
+        proxy: Whether to use HTTPS, through a proxy.
     """
 
     def __init__(self, port: int, *, proxy: bool = False) -> None:
@@ -51,7 +51,7 @@ class Browser:
         return html.unescape(response.text)
 
     def submit(self, page: str, path: str, **form: Any) -> str:
-        """Send a form of a page, and return the page that follows."""
+        """Submit a form of a page, and return the next page."""
         files = {
             name: form.pop(name) for name, value in form.copy().items() if type(value) is tuple
         }
@@ -89,7 +89,7 @@ class Browser:
         assert filename in self.submit("/", "/", file=(filename, content, "text/csv"))
 
     def progress(self) -> int | None:
-        """Return the progress of the import that runs, from 0 to 100, or nothing."""
+        """Return the progress of the running import, from 0 to 100, or None."""
         found = PROGRESS.search(self.get("/imports/"))
         return int(found[1]) if found else None
 
@@ -100,14 +100,14 @@ class Database:
 
     Args:
         url: Its address.
-        app: The name of the app, which its tables begin with.
+        app: The name of the app, with which its tables begin.
     """
 
     url: str
     app: str
 
     def query(self, statement: str, arguments: Sequence[object] = ()) -> list[dict[str, Any]]:
-        """Return the rows of a query, in which ``app_`` begins the names of the app's tables."""
+        """Return the rows of a query, in which ``app_`` is replaced by the prefix of the tables."""
         statement = re.sub(r"\bapp_", f"{self.app}_", statement)
         with psycopg.connect(self.url, row_factory=dict_row) as connection:
             return connection.execute(statement, arguments).fetchall()

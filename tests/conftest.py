@@ -1,4 +1,4 @@
-"""Render the template, install what it renders, run it: what the test modules share."""
+"""Renders, installs and runs the project: what the test modules share."""
 
 import fcntl
 import functools
@@ -35,8 +35,8 @@ STACKS = {"3.11": "5.2", "3.13": "6."}
 # The module whose tests share a site, one on each stack.
 ONE_SITE = "tests/test_page.py"
 
-# What may be set around the tests and would change what the rendered project does. Names, not
-# everything: uv needs the certificate variables of some machines.
+# Variables that are removed because they would change what the rendered project does. Others stay:
+# on some machines, uv needs variables for certificates.
 SETTINGS = {
     "ALLOWED_HOSTS",
     "CSRF_TRUSTED_ORIGINS",
@@ -47,7 +47,7 @@ SETTINGS = {
     "METRICS_TOKEN",
     "PORT",
     "PROCFILE",
-    "PYTHONDONTWRITEBYTECODE",  # each start would take twice as long
+    "PYTHONDONTWRITEBYTECODE",  # makes each start take twice as long
     "PYTHONPATH",
     "SENTRY_DSN",
     "TRUSTED_PROXY",
@@ -60,10 +60,10 @@ PREFIXES = ("DJANGO_", "PG", "PROCRASTINATE_", "PYTEST_", "SECRET_KEY")
 
 T = TypeVar("T")
 
-# Everything waits longer where many tests run at once.
+# Everything takes longer when many tests run at once.
 expect.set_options(timeout=30_000)
 
-# Processes inherit it if Ctrl-C is ignored, as a shell has its background commands do.
+# A shell starts background commands with Ctrl-C ignored, and child processes inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -105,7 +105,7 @@ class Project:
         self, *command: str, check: object = True, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `uv run <command>` in the project and return it with its output."""
-        # check is no bool, because mypy takes it for one more name that **env may hold.
+        # If check were a bool, mypy would reject a dict of texts that is passed as **env.
         done = subprocess.run(
             [find_uv(), "run", *command],
             check=False,
@@ -128,11 +128,11 @@ class Project:
 
     @functools.cached_property
     def database_url(self) -> str:
-        """The address of its development database, which need not run."""
+        """The address of its development database, even if that is not running."""
         return self.run("--quiet", "python", "-c", f"{SERVER}print(server.url)").stdout.strip()
 
     def processes(self) -> list[psutil.Process]:
-        """Return what runs in the project's folder: all but its database server."""
+        """Return all processes that run in the project's folder, except its database server."""
         found = []
         for process in psutil.process_iter():
             try:
@@ -152,7 +152,7 @@ def render(folder: Path, **answers: str) -> Project:
 def install(project: Project, python: str) -> Project:
     """Give the project a virtual environment of its own; skip, or fail in CI, if that fails."""
     if reason := sync(project, python):
-        give_up(reason)
+        skip_or_fail(reason)
     return project
 
 
@@ -171,14 +171,14 @@ def sync(project: Project, python: str) -> str:
     return f"uv sync with Python {python}: {' '.join(reason)}" if done.returncode else ""
 
 
-def give_up(reason: str) -> NoReturn:
-    """Skip, but fail in CI."""
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip the test; in CI, fail it."""
     (pytest.fail if "CI" in os.environ else pytest.skip)(reason)
 
 
 @dataclass
 class Stack:
-    """What all projects on one Python share: it is made once, however many processes test.
+    """What all projects on one Python share. It is made once, by the first test process.
 
     Args:
         folder: Where it is.
@@ -197,8 +197,8 @@ class Stack:
         return self.folder / "my_project" / "uv.lock"
 
     def prepare(self) -> None:
-        """Render a project, install it and make its database; or give up."""
-        with once(self.folder / "prepared") as result:
+        """Render a project, install it and make its database; or skip the test."""
+        with locked(self.folder / "prepared") as result:
             if not result.exists():
                 shutil.rmtree(self.folder / "my_project", ignore_errors=True)
                 project = render(self.folder)
@@ -207,7 +207,7 @@ class Stack:
                     self.make_database(project)
                 result.write_text(reason)
         if reason := result.read_text():
-            give_up(reason)
+            skip_or_fail(reason)
 
     def make_database(self, project: Project) -> None:
         """Migrate a database, and keep its files."""
@@ -227,18 +227,18 @@ class Stack:
         project.env |= {
             "UV_PYTHON": self.python,
             "UV_PROJECT_ENVIRONMENT": str(self.venv),
-            # A project that was changed would change it for all.
+            # A changed project would change the environment for all.
             "UV_NO_SYNC": "1",
         }
         return project
 
     def start_database(self, project: Project) -> None:
-        """Start the project's database as new: migrated, with the developer's account."""
+        """Start a new database for the project: migrated, with the developer's account."""
         project.run("python", "-c", RESTORE, str(self.folder / "database"))
 
-    def find_types(self) -> Path:
-        """Return a folder with what mypy has found out about the packages."""
-        with once(self.folder / "types") as found:
+    def types_cache(self) -> Path:
+        """Return a folder with mypy's cache of the packages."""
+        with locked(self.folder / "types") as found:
             if not found.exists():
                 project = Project(self.folder / "my_project", "my_project", "myapp")
                 self.lend(project).run("mypy", ".")
@@ -252,7 +252,7 @@ import shutil, subprocess, sys
 server.stop()
 shutil.rmtree(server.home, ignore_errors=True)
 server.home.mkdir(0o700)
-# The programs, which root has a copy of, are not copied again.
+# If root runs the tests, the programs are in there too: they are linked, not copied.
 for path in pathlib.Path(sys.argv[1]).iterdir():
     subprocess.run(["cp", "-al" if path.name == "wheel" else "-a", path, server.home], check=True)
 server.start()
@@ -260,15 +260,15 @@ server.start()
 
 
 @contextmanager
-def once(path: Path) -> Iterator[Path]:
-    """Let one process at a time look if there is a path and make it."""
+def locked(path: Path) -> Iterator[Path]:
+    """Lock a path, so that one process at a time looks if it exists, and makes it."""
     path.parent.mkdir(exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
 
 
-# A thousand for each process, below those that the system gives away by itself.
+# A thousand ports for each process, below those that the system assigns by itself.
 PORTS = count(20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
 
 
@@ -288,12 +288,12 @@ def choose_port(project: Project) -> None:
 
 
 def wait_until(condition: Callable[[], T], limit: float = 60, what: str = "") -> T:
-    """Ask until the answer is true, and return it; fail when the limit (in seconds) has passed."""
+    """Wait until a condition is true, and return its value; fail after the limit in seconds."""
     end = time.monotonic() + limit
-    while not (answer := condition()):
+    while not (value := condition()):
         assert time.monotonic() < end, f"not within {limit} s: {what or condition}"
-        time.sleep(0.2)  # a question may be a new connection, which takes what others wait for
-    return answer
+        time.sleep(0.2)  # not more often, because a condition may open a connection
+    return value
 
 
 @dataclass
@@ -350,7 +350,7 @@ def starting(folder: Path) -> Iterator[Start]:
             process = subprocess.Popen(
                 [find_uv(), "run", *command],
                 cwd=project.path,
-                # What is written is waited for.
+                # Tests wait for output, so it must not be buffered.
                 env=project.env | {"PYTHONUNBUFFERED": "1"} | env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -368,7 +368,7 @@ def starting(folder: Path) -> Iterator[Start]:
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Spreads the tests over the processes, but keeps in one those that share a site."""
+    """Spreads the tests over the processes, but runs those that share a site in one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         module, _, rest = nodeid.partition("::")
@@ -381,12 +381,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long."""
+    """Run the tests that take long first."""
     items.sort(key=limit, reverse=True)
 
 
 def limit(item: pytest.Item) -> float:
-    """Return the seconds that a test may take, if that is more than usual."""
+    """Return the seconds that a test may take, or 0 if it has the usual limit."""
     marker = item.get_closest_marker("timeout")
     return float(marker.args[0]) if marker else 0
 
@@ -404,11 +404,11 @@ def cookiecutter_config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project as the default answers render it. Tests leave it as it is."""
+    """The project as the default answers render it. Tests must not change it."""
     return render(tmp_path_factory.mktemp("p"))
 
 
-# For what depends on Python or on Django: all else runs on the first stack alone.
+# For tests that depend on Python or Django: all others run only on the first stack.
 both_stacks = pytest.mark.parametrize(
     "stack",
     ["3.11", pytest.param("3.13", marks=pytest.mark.slow)],
@@ -434,23 +434,23 @@ def stack(
 
 @pytest.fixture(scope="session")
 def mypy_cache(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variable that spares mypy from looking at all packages again."""
+    """The variable that gives mypy a cache of the packages."""
     cache = tmp_path_factory.mktemp("types") / "cache"
-    shutil.copytree(stack.find_types(), cache)
+    shutil.copytree(stack.types_cache(), cache)
     return {"MYPY_CACHE_DIR": str(cache)}
 
 
 @pytest.fixture(scope="session")
 def installed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A project that can run. Tests leave it as it is."""
+    """A project that can run. Tests must not change it."""
     project = stack.lend(render(tmp_path_factory.mktemp("p")))
     yield project
     stop(project)
 
 
 @pytest.fixture
-def borrowed(stack: Stack, tmp_path: Path) -> Iterator[Project]:
-    """A project of the test's own, to be changed, but for what is installed."""
+def editable(stack: Stack, tmp_path: Path) -> Iterator[Project]:
+    """A project that the test may change. It shares the virtual environment."""
     project = stack.lend(render(tmp_path))
     yield project
     stop(project)
@@ -458,7 +458,7 @@ def borrowed(stack: Stack, tmp_path: Path) -> Iterator[Project]:
 
 @pytest.fixture
 def site(stack: Stack, installed: Project) -> Iterator[Project]:
-    """The installed project, on a free port and with a new database, which runs."""
+    """The installed project on a free port, with a new database that is running."""
     choose_port(installed)
     stack.start_database(installed)
     yield installed
@@ -484,7 +484,7 @@ def chromium() -> Iterator[Chromium]:
     """The system's Chromium."""
     program = shutil.which("chromium") or shutil.which("google-chrome")
     if not program:
-        give_up("no browser: apt-get install chromium")
+        skip_or_fail("no browser: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=program,
@@ -497,19 +497,19 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture
 def new_page(chromium: Chromium, site: Project) -> Iterator[NewPage]:
-    """Open pages of the site, each in a session of its own, in which every error is a failure."""
+    """Open pages of the site, each in its own session; an error in one fails the test."""
     pages: list[Page] = []
     errors: list[str] = []
     hosts: set[str] = set()
 
     def make(*statuses: int, **options: Any) -> Page:
-        """Open a page for a test in which responses with these statuses are no errors."""
+        """Open a page; responses with these statuses do not count as errors."""
         expected = [f"status of {status}" for status in statuses]
 
-        def listen(said: ConsoleMessage) -> None:
-            # A hint of Chromium's own, as about password managers, is for debugging.
-            if said.type != "debug" and not any(text in said.text for text in expected):
-                errors.append(said.text)
+        def listen(message: ConsoleMessage) -> None:
+            # Chromium's own hints, for example on password managers, have the type debug.
+            if message.type != "debug" and not any(text in message.text for text in expected):
+                errors.append(message.text)
 
         page = chromium.new_page(
             viewport={"width": 900, "height": 560},
@@ -523,12 +523,12 @@ def new_page(chromium: Chromium, site: Project) -> Iterator[NewPage]:
         return page
 
     yield make
-    # Before another fixture ends the site under the pages.
-    said, asked = list(errors), set(hosts)
+    # Pages are closed before the site ends; errors from here on do not count.
+    errors_before, hosts_before = list(errors), set(hosts)
     for page in pages:
         page.close()
-    assert not said
-    assert asked <= {f"127.0.0.1:{site.port}"}
+    assert not errors_before
+    assert hosts_before <= {f"127.0.0.1:{site.port}"}
 
 
 @pytest.fixture

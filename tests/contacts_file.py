@@ -1,4 +1,4 @@
-"""CSV files of contacts, and what must become of them, without the project's own reader."""
+"""CSV files of contacts and the expected results, made without the project's own code."""
 
 import csv
 import io
@@ -13,13 +13,13 @@ Contact = tuple[str, str, str, str]
 
 @dataclass
 class ContactsFile:
-    """A file, and what must become of it.
+    """A file, and the expected result of importing it.
 
     Args:
         content: The file's bytes.
         contacts: What must be in the database: e-mail, name, company, phone.
         good: How many rows must count as imported.
-        bad: The lines on which the rows begin that must be rejected.
+        bad: The first line of each row that must be rejected.
     """
 
     content: bytes = b""
@@ -29,11 +29,11 @@ class ContactsFile:
 
 
 def make_contacts_file(rows: int, prefix: str = "person") -> ContactsFile:
-    """Make a file, the same each time, with all that spreadsheets put into one.
+    """Make a file with everything that spreadsheets put into one. It is the same each time.
 
-    A byte order mark, columns in an order and case of their own, an unknown one, quotes, commas
-    and line ends in fields, letters of many alphabets, each fiftieth address twice in a row, and
-    each hundredth row a bad one.
+    It has a byte order mark, columns in unusual order and case, an unknown column, quotes, commas
+    and line ends in fields, and letters of many alphabets. Every fiftieth address is there twice,
+    and every hundredth row is bad.
     """
     dice = random.Random(rows)
     made = ContactsFile()

@@ -1,7 +1,7 @@
-"""The rendered project's README and docs: read, and followed to the letter.
+"""Reads the rendered project's README and docs, and follows them to the letter.
 
 A block of `sh` is run. A block of `python` is added to the file that was last named before it,
-and one of `diff` changes that file. A block of `text` is only looked at.
+and a block of `diff` changes that file. A block of `text` is for reading only.
 """
 
 import re
@@ -15,7 +15,7 @@ from conftest import Project, find_uv
 HEADING = re.compile(r"(#+) (.+)")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PATH = re.compile(r"`([\w/]+/\w+\.py)`")
-# A file's imports come first: one or more statements, in one line or in brackets.
+# The imports at the top of a file, each on one line or in brackets.
 IMPORTS = re.compile(r"(?:(?:from|import) [^(\n]+(?:\([^)]*\))?\n|\n)+")
 
 
@@ -82,7 +82,7 @@ def run(project: Project, script: str, **env: str) -> str:
         ["sh", "-ec", script],
         check=False,
         cwd=project.path,
-        env=project.env | active(project) | env,
+        env=project.env | environment_path(project) | env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -92,14 +92,14 @@ def run(project: Project, script: str, **env: str) -> str:
     return done.stdout
 
 
-def active(project: Project) -> dict[str, str]:
-    """Return the variable that finds uv and the programs of the virtual environment."""
+def environment_path(project: Project) -> dict[str, str]:
+    """Return a PATH that has uv and the programs of the virtual environment."""
     venv = project.env.get("UV_PROJECT_ENVIRONMENT", project.path / ".venv")
     return {"PATH": f"{venv}/bin:{Path(find_uv()).parent}:{project.env['PATH']}"}
 
 
 def add_code(path: Path, code: str) -> None:
-    """Add code to a module, with its imports at the top; or make the module of it."""
+    """Add code to a module, its imports at the top; or make a new module with the code."""
     if not path.exists():
         path.write_text(code)
         return
@@ -113,12 +113,12 @@ def add_code(path: Path, code: str) -> None:
 
 
 def sort_imports(project: Project) -> None:
-    """Do what an editor does when code is added."""
+    """Sort the imports, as an editor does after code was added."""
     project.run("ruff", "check", "--fix", "--select=I")
 
 
 def apply_diff(path: Path, diff: str) -> None:
-    """Change a file as the hunks of a diff say; each fits in one place."""
+    """Apply a diff to a file; each hunk must match exactly one place."""
     module = path.read_text()
     for hunk in re.split(r"^@@\n", diff, flags=re.MULTILINE):
         lines = hunk.splitlines(keepends=True)
@@ -130,7 +130,7 @@ def apply_diff(path: Path, diff: str) -> None:
 
 
 def lint(project: Project) -> None:
-    """Run what a team runs before it merges, but for the tests."""
+    """Run what a team runs before it merges, except the tests."""
     project.run("ruff", "check")
     project.run("ruff", "format", "--check")
     project.run("mypy")
@@ -143,7 +143,7 @@ def shell(project: Project, code: str) -> str:
     return project.run("--quiet", "manage.py", "shell", "--verbosity=0", "-c", code).stdout
 
 
-def work(project: Project) -> str:
-    """Let a worker do what is due, and return its output."""
+def run_worker(project: Project) -> str:
+    """Let a worker run the jobs that are due, and return its output."""
     worker = ("procrastinate", "--app=tasks.app", "worker", "--one-shot")
     return project.run(*worker, PYTHONPATH=".").stdout

@@ -1,8 +1,8 @@
-"""Change every field of every declared job, one at a time, and see what notices.
+"""Changes every field of every declared job, one at a time, to see which checks notice.
 
-test_contract.py runs this in a rendered project, with the project's Python: with the step of the
-mutants to try and the files to change as arguments, or with edits of its own on standard input.
-The output is JSON.
+test_contract.py runs this in a rendered project, with the project's Python. Arguments: a step N, to
+try every Nth mutant, and the files to change. Without arguments, edits are read from standard
+input. The output is JSON.
 """
 
 import ast
@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-# What views and services do with the declared jobs.
+# Arguments that fit the declared jobs.
 CALLS: dict[str, dict[str, dict[str, Any]]] = {
     "myapp.tasks": {
         "import_contacts": {"import_id": 1},
@@ -239,7 +239,7 @@ def mutants(path: str) -> Iterator[Mutant]:
 
 
 class Types:
-    """mypy, which remembers what has not changed."""
+    """mypy, which checks again only what has changed."""
 
     def __init__(self) -> None:
         from mypy.dmypy_server import Server
@@ -257,7 +257,7 @@ class Types:
 
 
 def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a process of its own, which has imported nothing of the jobs yet."""
+    """Call a function in a new process, in which no job is imported yet."""
     reader, writer = os.pipe()
     if not (pid := os.fork()):
         os.close(reader)
@@ -274,8 +274,8 @@ def in_child(function: Callable[..., Any], *arguments: Any) -> Any:
     return json.loads(text)
 
 
-def defer_all() -> dict[str, Any]:
-    """Return what the calls put into the queue, or how they fail."""
+def make_rows() -> dict[str, Any]:
+    """Return the rows that the calls would put into the queue, or how they fail."""
     rows: dict[str, Any] = {}
     for module, calls in CALLS.items():
         for name, arguments in calls.items():
@@ -290,8 +290,8 @@ def defer_all() -> dict[str, Any]:
     return rows
 
 
-def run(row: Any) -> str:
-    """Tell how the worker would fail to call a job's body, or nothing."""
+def call_error(row: Any) -> str:
+    """Return why the worker could not call a job's body, or an empty text."""
     from tasks import app
 
     name, arguments = row
@@ -304,18 +304,18 @@ def run(row: Any) -> str:
     return ""
 
 
-def wait() -> dict[str, Any]:
-    """Defer all jobs, and return them as `defer_all` does."""
+def defer_all() -> dict[str, Any]:
+    """Defer all jobs, and return their rows."""
     for module, calls in CALLS.items():
         for name, arguments in calls.items():
             job = getattr(import_module(module), name)
             for former in (job.name, *job.aliases):
                 dataclasses.replace(job, name=former, queueing_lock=None).defer(**arguments)
-    return defer_all()
+    return make_rows()
 
 
 def judge(waiting: dict[str, Any]) -> dict[str, Any]:
-    """Tell what `check` and the calls say, and else what becomes of the jobs."""
+    """Return the errors of `check` and of the calls; if there are none, those of the jobs."""
     from jobs.checks import check_jobs, check_waiting_jobs
 
     try:
@@ -323,12 +323,12 @@ def judge(waiting: dict[str, Any]) -> dict[str, Any]:
         check = sorted({str(message.id) for message in found})
     except Exception as error:  # noqa: BLE001, whatever it is
         check = [type(error).__name__]
-    rows = defer_all()
+    rows = make_rows()
     call = [row for row in rows.values() if isinstance(row, str)]
     if check or call:
         return {"check": check, "call": call, "new": [], "waiting": []}
-    new = [failure for row in rows.values() if (failure := run(row))]
-    old = [failure for row in waiting.values() if (failure := run(row))]
+    new = [failure for row in rows.values() if (failure := call_error(row))]
+    old = [failure for row in waiting.values() if (failure := call_error(row))]
     return {"check": [], "call": [], "new": new, "waiting": old}
 
 
@@ -340,7 +340,7 @@ def messages() -> list[str]:
 
 
 def look_at_edits(edits: list[dict[str, str]]) -> list[list[str]]:
-    """Return the messages after each of the edits, which map paths to texts."""
+    """Return the messages of `check` after each edit; an edit maps paths to new texts."""
     found = []
     for edit in edits:
         before = {path: path.read_text() for name in edit if (path := Path(name)).exists()}
@@ -355,13 +355,13 @@ def look_at_edits(edits: list[dict[str, str]]) -> list[list[str]]:
 
 
 def look_at_mutants(step: int, files: list[str]) -> list[dict[str, Any]]:
-    """Return what types, checks and calls say about every so many of the files' mutants."""
+    """Return what types, checks and calls say about every Nth mutant of the files."""
     types = Types()
     assert types.check() == "", types.check()
     assert in_child(judge, {}) == {"check": [], "call": [], "new": [], "waiting": []}
-    waiting = in_child(wait)
+    waiting = in_child(defer_all)
     found = []
-    # mypy looks at a file again when the second of its last change differs.
+    # mypy reads a file again if its time of change differs by a second or more.
     seconds = count(int(Path(files[0]).stat().st_mtime) + 10, 10)
     for file in files:
         before = Path(file).read_text()

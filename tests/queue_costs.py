@@ -1,7 +1,7 @@
-"""What the queue's pages and its upkeep ask of the database, and how long they take.
+"""Measures the queries of the queue's pages and of its upkeep.
 
 test_full_queue.py runs this in a rendered project, with the project's Python. The output is JSON:
-by name, the best time in milliseconds and the plans of the queries.
+for each page or task the best time in milliseconds, and the plans of its queries.
 """
 
 import json
@@ -38,7 +38,7 @@ def get(client: Client, path: str) -> None:
 
 
 def stop_worker() -> None:
-    """Do what a worker does last, and first what the foreign key on its row then does."""
+    """Delete a worker's row. Its jobs are updated first, as their foreign key would do it."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT max(id) FROM procrastinate_workers")
         worker = cursor.fetchone()
@@ -49,7 +49,7 @@ def stop_worker() -> None:
 
 
 def measure(work: Callable[[], object]) -> float:
-    """Return the best of five times, in milliseconds; what the work changed is undone."""
+    """Return the best of five times, in milliseconds; changes are rolled back."""
     times = []
     for _ in range(5):
         with transaction.atomic():
@@ -61,7 +61,7 @@ def measure(work: Callable[[], object]) -> float:
 
 
 def plans(work: Callable[[], object]) -> list[str]:
-    """Return how the database answers the queries of some work about jobs."""
+    """Return the plans of all queries about jobs."""
     with transaction.atomic(), CaptureQueriesContext(connection) as queries:
         work()
         transaction.set_rollback(True)

@@ -1,4 +1,4 @@
-"""What a person does with a mouse and a keyboard, in a real browser."""
+"""Steps that a person takes in a real browser."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def log_in(page: Page, username: str, password: str) -> None:
 
 
 def check_accessibility(page: Page) -> None:
-    """Let axe look at the page, light and dark."""
+    """Check the page with axe, in dark and in light colours."""
     for scheme in ("dark", "light"):
         page.emulate_media(color_scheme=scheme)
         report = Axe().run(page)

@@ -1,4 +1,4 @@
-"""The steps that tests of a running project have in common."""
+"""Steps that several tests of a running project take."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from conftest import Browse, Project, Running, Start, wait_until
 
 DEVELOPMENT = ("honcho", "start", "web", "worker")
 
-# What production needs.
+# The variables that production needs.
 VARIABLES = {
     "SECRET_KEY": "a-key-of-fifty-random-characters-or-more-0123456789",
     "DATABASE_URL": "postgresql://localhost/site",
@@ -22,7 +22,7 @@ VARIABLES = {
 
 
 def database_of(project: Project) -> Database:
-    """Return the development database, which runs."""
+    """Return the development database, which must be running."""
     return Database(project.database_url, project.app)
 
 
@@ -35,7 +35,7 @@ def workers(project: Project) -> list[psutil.Process]:
     ]
 
 
-def come_up(project: Project, start: Start, browse: Browse) -> tuple[Running, Browser]:
+def start_site(project: Project, start: Start, browse: Browse) -> tuple[Running, Browser]:
     """Start the project and log in."""
     running = start(project, *DEVELOPMENT)
     browser = browse(project.port)
@@ -46,7 +46,7 @@ def come_up(project: Project, start: Start, browse: Browse) -> tuple[Running, Br
 
 
 def press_ctrl_c(running: Running, project: Project) -> None:
-    """End honcho, and see that both processes ended by themselves."""
+    """Press Ctrl-C in honcho, and check that both processes end by themselves."""
     assert running.interrupt() == 130
     assert "SIGKILL" not in running.output
     assert "Traceback" not in running.output
@@ -54,12 +54,12 @@ def press_ctrl_c(running: Running, project: Project) -> None:
 
 
 @contextmanager
-def held_up(
+def block_import(
     database: Database, person: int, prefix: str = "person"
 ) -> Iterator[Callable[[], None]]:
-    """Hold an import up before a person of `make_contacts_file`, until what is yielded is called.
+    """Block an import at a person of `make_contacts_file`, until the yielded function is called.
 
-    Somebody else is writing that person, in a transaction that is not committed.
+    Another transaction has inserted that person, and is not committed.
     """
     with psycopg.connect(database.url) as connection:
         connection.execute(

@@ -1,4 +1,4 @@
-"""The measurements of bench/: that they run, and that their results say what was measured."""
+"""The measurements of bench/: they run, and their results say what was measured."""
 
 import json
 import subprocess
@@ -32,7 +32,7 @@ MEASURED: dict[str, Any] = {
 }
 
 
-def test_ratios_are_those_of_the_same_round(tmp_path: Path) -> None:
+def test_ratios_compare_figures_of_the_same_round(tmp_path: Path) -> None:
     report.write(MEASURED, tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert "| two | ×2.00 (1.00–3.00), 175 |" in lines
@@ -58,7 +58,7 @@ def test_the_short_table_has_the_fastest_first(tmp_path: Path) -> None:
     assert made == {"README.md", "queues.md", "settings.md", "chart.svg"}
 
 
-def test_what_could_not_be_measured_is_told(tmp_path: Path) -> None:
+def test_what_could_not_be_measured_is_listed(tmp_path: Path) -> None:
     report.write(MEASURED, tmp_path)
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert "- three: uv pip: no such package" in lines

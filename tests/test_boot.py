@@ -1,4 +1,4 @@
-"""The rendered project started as its users start it, until a real job has done real work."""
+"""The rendered project, started as its users start it, until a job has done its work."""
 
 import json
 import os
@@ -30,10 +30,10 @@ from documents import commands, section
 from site_at_work import (
     DEVELOPMENT,
     VARIABLES,
-    come_up,
+    block_import,
     database_of,
-    held_up,
     press_ctrl_c,
+    start_site,
     workers,
 )
 
@@ -46,15 +46,15 @@ WORKER = ("procrastinate", "--app=tasks.app", "worker")
 def test_an_upload_becomes_contacts_and_survives_ctrl_c(
     site: Project, start: Start, browse: Browse
 ) -> None:
-    # As on the first day, when there is no database.
+    # There is no database, as on the first day.
     stop(site)
-    running, browser = come_up(site, start, browse)
+    running, browser = start_site(site, start, browse)
     assert "Log in as developer" in browse(site.port).get("/admin/")
     database = database_of(site)
     file = make_contacts_file(10_000)
 
     seen = []
-    with held_up(database, 3_000) as first, held_up(database, 6_000) as second:
+    with block_import(database, 3_000) as first, block_import(database, 6_000) as second:
         browser.upload("people.csv", file.content)
         for release in (first, second):
             wait_until(database.blocked)
@@ -85,7 +85,7 @@ def test_an_upload_becomes_contacts_and_survives_ctrl_c(
     assert stopped["status"] == "todo"
     assert 0 < stopped["imported"] < long.good
 
-    running, _ = come_up(site, start, browse)
+    running, _ = start_site(site, start, browse)
     wait_until(lambda: database.last_import()["finished_at"], 60)
     done = database.last_import()
     assert (done["imported"], done["rejected"]) == (long.good, len(long.bad))
@@ -94,8 +94,8 @@ def test_an_upload_becomes_contacts_and_survives_ctrl_c(
 
 
 @pytest.mark.timeout(300)
-def test_the_worker_starts_again_when_it_must(site: Project, start: Start, browse: Browse) -> None:
-    running, browser = come_up(site, start, browse)
+def test_the_worker_restarts_when_it_must(site: Project, start: Start, browse: Browse) -> None:
+    running, browser = start_site(site, start, browse)
     # The database goes away and comes back.
     site.run("manage.py", "devdb", "stop")
     running.wait_for("The worker ended", 60)
@@ -117,8 +117,8 @@ def test_the_worker_starts_again_when_it_must(site: Project, start: Start, brows
     (first,) = workers(site)
     task = site.path / "jobs" / "upkeep.py"
     text = task.read_text()
-    # The web starts again too, as its checks read the tasks. Once a second it looks for changes
-    # since its last look, so it may miss the first and sees one of three.
+    # The web restarts too, because its checks read the tasks. It looks for changes once a second,
+    # so it may miss one change, but not all three.
     try:
         for number in (1, 2, 3):
             change(number)
@@ -166,7 +166,7 @@ def test_the_port_is_the_one_that_honcho_is_given(
     assert f"| manage.py runserver {port}\n" in done.stdout
 
 
-def test_a_port_that_is_taken_is_one_sentence(site: Project, start: Start) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(site: Project, start: Start) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
         running = start(site, "honcho", "start", "-p", str(port), "web", "worker")
@@ -178,18 +178,18 @@ def test_a_port_that_is_taken_is_one_sentence(site: Project, start: Start) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_task_that_does_not_ask_is_killed_and_comes_back(
+def test_a_job_that_does_not_stop_is_killed_and_runs_again(
     site: Project, start: Start, browse: Browse
 ) -> None:
-    running, browser = come_up(site, start, browse)
+    running, browser = start_site(site, start, browse)
     database = database_of(site)
     file = make_contacts_file(2_000)
-    with held_up(database, 1_000):
+    with block_import(database, 1_000):
         browser.upload("people.csv", file.content)
         wait_until(database.blocked)
         press_ctrl_c(running, site)
         assert database.last_import()["status"] == "doing"
-    running, _ = come_up(site, start, browse)
+    running, _ = start_site(site, start, browse)
     wait_until(lambda: database.last_import()["finished_at"], 120)
     done = database.last_import()
     assert (done["imported"], done["rejected"]) == (file.good, len(file.bad))
@@ -200,7 +200,7 @@ def test_a_task_that_does_not_ask_is_killed_and_comes_back(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Path) -> None:
+def test_a_clone_works_with_the_commands_of_its_readme(site: Project, tmp_path: Path) -> None:
     clone = Project(tmp_path / "clone", site.slug, site.app)
     clone.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
     clone.env["UV_PYTHON"] = site.env["UV_PYTHON"]
@@ -220,7 +220,7 @@ def test_a_clone_works_with_the_lines_of_its_readme(site: Project, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_postgresql_of_ones_own_does_as_well(
+def test_another_postgresql_can_be_used(
     site: Project, start: Start, browse: Browse, system_postgres: str
 ) -> None:
     site.run("manage.py", "devdb", "stop")
@@ -245,7 +245,7 @@ def test_a_postgresql_of_ones_own_does_as_well(
 
 
 class Mailbox(MailHandler):
-    """Keeps the subjects of what a mail server is given."""
+    """Keeps the subjects of the e-mails that a mail server receives."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -279,7 +279,7 @@ def production(site: Project, mail_server: Controller) -> dict[str, str]:
 
 @both_stacks
 @pytest.mark.timeout(300)
-def test_production_does_the_same(
+def test_production_imports_contacts(
     site: Project,
     start: Start,
     browse: Browse,
@@ -320,7 +320,9 @@ def test_production_does_the_same(
 
 
 @pytest.mark.parametrize("missing", ["SECRET_KEY", "DATABASE_URL", "ALLOWED_HOSTS", "EMAIL_URL"])
-def test_production_does_not_start_without(site: Project, start: Start, missing: str) -> None:
+def test_production_does_not_start_without_a_variable(
+    site: Project, start: Start, missing: str
+) -> None:
     lines = [f"{name}={value}\n" for name, value in VARIABLES.items() if name != missing]
     (site.path / ".env.production").write_text("".join(lines))
     assert "DEBUG=on" in (site.path / ".env").read_text()
@@ -334,22 +336,22 @@ def test_production_does_not_start_without(site: Project, start: Start, missing:
 
 
 def test_a_clone_without_env_starts_nothing_and_says_what_to_do(
-    borrowed: Project, start: Start
+    editable: Project, start: Start
 ) -> None:
-    (borrowed.path / ".env").unlink()
-    running = start(borrowed, *DEVELOPMENT)
+    (editable.path / ".env").unlink()
+    running = start(editable, *DEVELOPMENT)
     assert running.process.wait(30) != 0
     assert "Traceback" not in running.output
-    assert not borrowed.processes()
+    assert not editable.processes()
     (copy,) = set(re.findall("There is no .env: .*`(.+?)`", running.output))
 
-    # Somebody has set up production, and forgot something.
-    done = borrowed.run("manage.py", "check", check=False, ALLOWED_HOSTS="www.example.com")
+    # In production, with a variable missing.
+    done = editable.run("manage.py", "check", check=False, ALLOWED_HOSTS="www.example.com")
     assert "'SECRET_KEY': ['Environment variable not set.']" in done.stdout
     assert copy not in done.stdout
 
-    subprocess.run(copy, shell=True, cwd=borrowed.path, check=True)
-    borrowed.run("manage.py", "check")
+    subprocess.run(copy, shell=True, cwd=editable.path, check=True)
+    editable.run("manage.py", "check")
 
 
 # As the documentation prints it.
@@ -358,14 +360,14 @@ COLLECTSTATIC = "DEBUG=off python manage.py collectstatic --no-input"
 
 @pytest.mark.parametrize("place", ["image", "checkout"])
 def test_static_files_are_collected_without_secrets(
-    stack: Stack, borrowed: Project, place: str
+    stack: Stack, editable: Project, place: str
 ) -> None:
-    assert any(COLLECTSTATIC in path.read_text() for path in borrowed.path.rglob("*.md"))
+    assert any(COLLECTSTATIC in path.read_text() for path in editable.path.rglob("*.md"))
     if place == "image":
-        (borrowed.path / ".env").unlink()
+        (editable.path / ".env").unlink()
     path = f"{stack.venv}/bin:{os.environ['PATH']}"
-    subprocess.run(COLLECTSTATIC, shell=True, check=True, cwd=borrowed.path, env={"PATH": path})
-    files = borrowed.path / "staticfiles"
+    subprocess.run(COLLECTSTATIC, shell=True, check=True, cwd=editable.path, env={"PATH": path})
+    files = editable.path / "staticfiles"
     manifest = json.loads((files / "staticfiles.json").read_text())
     assert (files / manifest["paths"]["site.css"]).exists()
 
@@ -383,8 +385,8 @@ def test_static_files_are_collected_without_secrets(
         ("PROCRASTINATE_WORKER_CONCURRENCY", "many"),
     ],
 )
-def test_a_wrong_variable_is_told(installed: Project, variable: str, value: str) -> None:
-    check_refusal(installed, ("manage.py", "check"), variable, value)
+def test_a_wrong_variable_is_reported(installed: Project, variable: str, value: str) -> None:
+    check_error(installed, ("manage.py", "check"), variable, value)
 
 
 @pytest.mark.parametrize(
@@ -392,8 +394,10 @@ def test_a_wrong_variable_is_told(installed: Project, variable: str, value: str)
     [("gunicorn", "my_project.wsgi"), WORKER, ("pytest",), ("mypy", ".")],
     ids=lambda command: command[0],
 )
-def test_wrong_variables_are_told_everywhere(installed: Project, command: tuple[str, ...]) -> None:
-    check_refusal(installed, command, "SECRET_KEY", "short")
+def test_every_command_reports_a_wrong_variable(
+    installed: Project, command: tuple[str, ...]
+) -> None:
+    check_error(installed, command, "SECRET_KEY", "short")
 
 
 def test_ctrl_c_ends_a_command_without_a_traceback(installed: Project) -> None:
@@ -402,8 +406,8 @@ def test_ctrl_c_ends_a_command_without_a_traceback(installed: Project) -> None:
     assert "Traceback" not in done.stdout
 
 
-def check_refusal(project: Project, command: tuple[str, ...], variable: str, value: str) -> None:
-    """See a command end with one sentence that names a wrong variable."""
+def check_error(project: Project, command: tuple[str, ...], variable: str, value: str) -> None:
+    """Check that a command ends with one sentence that names the wrong variable."""
     wrong = VARIABLES | {"DEBUG": "off", "PYTHONPATH": ".", variable: value}
     done = project.run(*command, check=False, **wrong)
     assert done.returncode != 0
@@ -424,7 +428,7 @@ def test_the_projects_own_checks_are_clean(site: Project, production: dict[str, 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_lowest_versions_do_as_well(stack: Stack, tmp_path: Path) -> None:
+def test_the_lowest_versions_work(stack: Stack, tmp_path: Path) -> None:
     project = render(tmp_path)
     project.env |= {"UV_RESOLUTION": "lowest-direct", "UV_PYTHON": stack.python}
     try:

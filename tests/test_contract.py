@@ -1,4 +1,4 @@
-"""A bridge and a worker that disagree: who notices, and when."""
+"""What notices that a bridge and a worker disagree, and when."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from conftest import (
 
 WORKER = ("procrastinate", "--app=tasks.app", "worker", "--one-shot")
 
-# An app whose jobs have everything that can be said about a job.
+# An app whose jobs use all options.
 SHOP = {
     "shop/__init__.py": "",
     "shop/tasks.py": '''\
@@ -109,7 +109,7 @@ async def sweep(context: JobContext, timestamp: int) -> None:
 }
 BRIDGE, BODIES = SHOP["shop/tasks.py"], SHOP["tasks/shop.py"]
 
-# What is wrong: the edit, and what `manage.py check` says, with both places.
+# For each check: an edit that breaks something, and what `manage.py check` then says.
 EDITS = {
     "E001": (
         {"shop/tasks.py": BRIDGE + "\n\n@job()\ndef ghost() -> None: ...\n"},
@@ -248,7 +248,7 @@ def write(project: Project, files: dict[str, str]) -> None:
 
 @pytest.fixture(scope="module")
 def with_shop(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """A copy with one more app. Tests leave it as it is."""
+    """A copy with one more app. Tests must not change it."""
     project = copy_of(installed, tmp_path_factory.mktemp("shop"))
     write(project, SHOP)
     for name in (f"{project.slug}/settings.py", "pyproject.toml"):
@@ -259,18 +259,18 @@ def with_shop(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture
-def own(with_shop: Project, tmp_path: Path) -> Iterator[Project]:
-    """The same, to be changed."""
+def shop(with_shop: Project, tmp_path: Path) -> Iterator[Project]:
+    """The same, for a test to change."""
     project = copy_of(with_shop, tmp_path)
     yield project
     stop(project)
 
 
 @pytest.fixture
-def migrated(own: Project, stack: Stack) -> Project:
-    """The same, whose database runs."""
-    stack.start_database(own)
-    return own
+def migrated(shop: Project, stack: Stack) -> Project:
+    """The same, with a running database."""
+    stack.start_database(shop)
+    return shop
 
 
 def mutate(project: Project, *arguments: str, edits: object = None) -> Any:
@@ -343,7 +343,7 @@ def test_queues_are_served_by_a_worker_of_the_procfile(with_shop: Project) -> No
         assert set(queues) == unserved, line
 
 
-def test_jobs_that_wait_under_a_lost_name_are_told(migrated: Project) -> None:
+def test_waiting_jobs_without_a_task_are_reported(migrated: Project) -> None:
     migrated.run(
         "manage.py", "shell", "-c", "from shop import tasks; tasks.report.defer(timestamp=0)"
     )
@@ -388,17 +388,17 @@ def test_the_worker_does_not_start_with_a_broken_contract(migrated: Project) -> 
         assert "Starting worker" not in done.stdout
 
 
-def test_check_works_by_way_of_a_link(own: Project, tmp_path: Path) -> None:
+def test_check_works_through_a_symlink(shop: Project, tmp_path: Path) -> None:
     link = tmp_path / "link"
-    link.symlink_to(own.path)
+    link.symlink_to(shop.path)
     manage = str(link / "manage.py")
-    own.run("python", manage, "check")
+    shop.run("python", manage, "check")
     edit, expected = EDITS["E009"]
-    write(own, edit)
-    assert expected in own.run("python", manage, "check", check=False).stdout
+    write(shop, edit)
+    assert expected in shop.run("python", manage, "check", check=False).stdout
 
 
-def test_djangos_own_app_is_no_worker(migrated: Project) -> None:
+def test_procrastinates_django_app_runs_no_worker(migrated: Project) -> None:
     done = migrated.run("manage.py", "procrastinate", "worker", "--one-shot", check=False)
     assert done.returncode == 1
     assert "Run PYTHONPATH=. procrastinate --app=tasks.app worker" in done.stdout
@@ -406,18 +406,18 @@ def test_djangos_own_app_is_no_worker(migrated: Project) -> None:
     migrated.run("manage.py", "procrastinate", "healthchecks")
 
 
-def test_a_web_server_never_loads_the_tasks(own: Project, start: Start) -> None:
+def test_a_web_server_never_loads_the_tasks(shop: Project, start: Start) -> None:
     probe = "def post_request(worker, request, environ, response):\n    import sys\n    print('tasks' in sys.modules, 'probed', flush=True)\n"
-    write(own, {"probe.py": (own.path / "gunicorn.conf.py").read_text() + probe})
+    write(shop, {"probe.py": (shop.path / "gunicorn.conf.py").read_text() + probe})
     port = str(free_port())
-    running = start(own, "gunicorn", "--config=probe.py", f"{own.slug}.wsgi", PORT=port)
+    running = start(shop, "gunicorn", "--config=probe.py", f"{shop.slug}.wsgi", PORT=port)
     running.wait_for("Listening at")
     assert httpx.get(f"http://127.0.0.1:{port}/accounts/login/").status_code == 200
     running.wait_for("probed")
     assert "False probed" in running.output
 
 
-def test_the_worker_starts_with_an_app_that_asks_the_database_early(migrated: Project) -> None:
+def test_the_worker_starts_with_an_app_that_queries_the_database_early(migrated: Project) -> None:
     write(
         migrated,
         {
@@ -434,26 +434,26 @@ def test_the_worker_starts_with_an_app_that_asks_the_database_early(migrated: Pr
     migrated.run(*WORKER, PYTHONPATH=".")
 
 
-def test_forbidden_imports_are_seen(own: Project) -> None:
-    own.run("pytest", "my_project/tests/test_imports.py")
+def test_forbidden_imports_are_reported(shop: Project) -> None:
+    shop.run("pytest", "my_project/tests/test_imports.py")
     for name, line in {
         "shop/views.py": "from tasks import shop",
         "shop/tasks.py": "from shop import services",
         "jobs/logs.py": "from users import models",
         "shop/services.py": "from shop import views",
     }.items():
-        with (own.path / name).open("a") as file:
+        with (shop.path / name).open("a") as file:
             file.write(f"\n\ndef broken():\n    {line}\n")
-    done = own.run("pytest", "my_project/tests/test_imports.py", check=False)
+    done = shop.run("pytest", "my_project/tests/test_imports.py", check=False)
     broken = re.findall("^(.+) BROKEN", done.stdout, re.MULTILINE)
     assert len(broken) == 4, done.stdout
 
-    (own.path / "shop" / "services.py").write_text("from django.http import HttpRequest\n")
-    assert "TID251" in own.run("ruff", "check", "shop", check=False).stdout
+    (shop.path / "shop" / "services.py").write_text("from django.http import HttpRequest\n")
+    assert "TID251" in shop.run("ruff", "check", "shop", check=False).stdout
 
 
 def pyright(project: Project, *arguments: str) -> list[tuple[str, int]]:
-    """Return the files and lines that pyright refuses."""
+    """Return the files and lines with errors of pyright."""
     (project.path / ".venv").symlink_to(project.env["UV_PROJECT_ENVIRONMENT"])
     write(
         project,
@@ -476,18 +476,18 @@ def pyright(project: Project, *arguments: str) -> list[tuple[str, int]]:
     ]
 
 
-def test_pyright_finds_nothing(own: Project) -> None:
-    assert pyright(own) == []
+def test_pyright_finds_nothing(shop: Project) -> None:
+    assert pyright(shop) == []
 
 
-def test_bad_calls_are_refused_by_mypy_and_by_pyright(
-    own: Project, mypy_cache: dict[str, str]
+def test_bad_calls_are_reported_by_mypy_and_by_pyright(
+    shop: Project, mypy_cache: dict[str, str]
 ) -> None:
-    own.env |= mypy_cache
+    shop.env |= mypy_cache
     text = (TEMPLATE / "tests" / "bad_calls.py").read_text()
-    write(own, {"bad_calls.py": text})
+    write(shop, {"bad_calls.py": text})
     wrong = [n for n, line in enumerate(text.splitlines(), 1) if line.endswith("# wrong")]
     assert len(wrong) > 40
-    output = own.run("mypy", "bad_calls.py", check=False).stdout
+    output = shop.run("mypy", "bad_calls.py", check=False).stdout
     assert sorted({int(n) for n in re.findall(r"bad_calls.py:(\d+): error", output)}) == wrong
-    assert sorted({n for _, n in pyright(own, "bad_calls.py")}) == wrong
+    assert sorted({n for _, n in pyright(shop, "bad_calls.py")}) == wrong

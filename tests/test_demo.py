@@ -1,4 +1,4 @@
-"""`make demo`, from a fresh checkout to a page and back."""
+"""`make demo` in a fresh checkout, from the start to Ctrl-C."""
 
 import os
 import re

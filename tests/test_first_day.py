@@ -16,15 +16,15 @@ def edit(project: Project, name: str, *replacements: tuple[str, str]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_edits_of_the_first_day_leave_all_tests_green(borrowed: Project) -> None:
+def test_the_edits_of_the_first_day_leave_all_tests_green(editable: Project) -> None:
     edit(
-        borrowed,
+        editable,
         "my_project/settings.py",
         ('LANGUAGE_CODE = "en-us"', 'LANGUAGE_CODE = "de"'),
         ('TIME_ZONE = "UTC"', 'TIME_ZONE = "Europe/Berlin"'),
     )
     edit(
-        borrowed,
+        editable,
         "users/models.py",
         (
             "class User(",
@@ -35,10 +35,10 @@ def test_the_edits_of_the_first_day_leave_all_tests_green(borrowed: Project) -> 
             'add yours here."""\n\n    title = models.CharField(max_length=50, default="Dr.")\n',
         ),
     )
-    with (borrowed.path / ".env").open("a") as variables:
+    with (editable.path / ".env").open("a") as variables:
         variables.write("PORT=8010\n")
-    borrowed.run("manage.py", "makemigrations", "users")
-    borrowed.run("manage.py", "startapp", "shop")
-    assert "passed" in borrowed.run("pytest").stdout
-    borrowed.run("manage.py", "check", "--fail-level", "WARNING")
-    borrowed.run("manage.py", "makemigrations", "--check")
+    editable.run("manage.py", "makemigrations", "users")
+    editable.run("manage.py", "startapp", "shop")
+    assert "passed" in editable.run("pytest").stdout
+    editable.run("manage.py", "check", "--fail-level", "WARNING")
+    editable.run("manage.py", "makemigrations", "--check")

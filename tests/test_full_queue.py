@@ -13,7 +13,7 @@ from site_at_work import database_of
 
 SCRIPT = Path(__file__).with_name("queue_costs.py")
 
-# All but the last thousand finished jobs have left their worker, see jobs/upkeep.py.
+# Only the last thousand finished jobs still name their worker, see jobs/upkeep.py.
 FILL = """
 SET session_replication_role = replica;
 INSERT INTO procrastinate_workers DEFAULT VALUES;
@@ -54,7 +54,7 @@ def fill(database: Database, finished: int, waiting: int) -> None:
 
 
 def vacuum(database: Database) -> None:
-    """Do what autovacuum will have done."""
+    """Do what autovacuum would have done by then."""
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
 
@@ -64,7 +64,7 @@ def reads_all(plan: str) -> bool:
     return bool(READS_ALL.search(ENDED.sub("", plan)))
 
 
-def look(project: Project) -> dict[str, Any]:
+def measure(project: Project) -> dict[str, Any]:
     """Return the times and the plans of the pages and the upkeep."""
     env = {
         "DJANGO_SETTINGS_MODULE": f"{project.slug}.settings",
@@ -77,7 +77,7 @@ def look(project: Project) -> dict[str, Any]:
 
 def test_no_page_reads_all_jobs(site: Project, database: Database) -> None:
     fill(database, finished=100_000, waiting=10_000)
-    for name, (_, plans) in look(site).items():
+    for name, (_, plans) in measure(site).items():
         assert plans, name
         for plan in plans:
             assert not reads_all(plan), f"{name}: {plan}"
@@ -89,9 +89,9 @@ def test_two_million_jobs_make_nothing_slow(
     site: Project, database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fill(database, finished=0, waiting=0)
-    empty = look(site)
+    empty = measure(site)
     fill(database, finished=2_000_000, waiting=200_000)
-    full = look(site)
+    full = measure(site)
     with capsys.disabled():
         for name, (time, plans) in full.items():
             before = empty[name][0]

@@ -1,4 +1,4 @@
-"""An import a hundred times as long takes as much memory, and survives its worker."""
+"""A long import takes no more memory than a short one, and survives a killed worker."""
 
 import re
 import time
@@ -8,17 +8,17 @@ import psutil
 import pytest
 from conftest import Browse, Project, Start, wait_until
 from contacts_file import make_contacts_file
-from site_at_work import come_up, database_of, workers
+from site_at_work import database_of, start_site, workers
 
 
 def peak(*processes: psutil.Process) -> int:
-    """Return the most memory that one of the processes has had, in MB."""
+    """Return the peak memory of the largest of the processes, in MB."""
     lines = [Path(f"/proc/{one.pid}/status").read_text().splitlines() for one in processes]
     found = [line.split()[1] for status in lines for line in status if line.startswith("VmHWM")]
     return max(map(int, found)) // 1024
 
 
-# A million people, of whom those who are searched for come last.
+# A million people; the name that the tests search for comes last.
 FILL = """
 INSERT INTO {app}_contact (email, name, company, phone)
 SELECT to_char(n, 'FM"person"0000000"@example.com"'),
@@ -42,7 +42,7 @@ with connection.cursor() as cursor:
 
 
 @pytest.mark.exhaustive
-def test_no_page_of_a_million_contacts_reads_many(site: Project) -> None:
+def test_no_page_of_a_million_contacts_reads_many_rows(site: Project) -> None:
     database_of(site).execute(FILL.format(app=site.app))
     for search, after, found in [
         ("", "", 51),
@@ -66,7 +66,7 @@ def test_no_page_of_a_million_contacts_reads_many(site: Project) -> None:
 def test_a_million_rows_are_cancelled_in_seconds(
     site: Project, start: Start, browse: Browse, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    running, browser = come_up(site, start, browse)
+    running, browser = start_site(site, start, browse)
     database = database_of(site)
     browser.upload("people.csv", make_contacts_file(1_000_000).content)
     wait_until(lambda: database.last_import()["imported"] > 100_000, 300)
@@ -76,7 +76,7 @@ def test_a_million_rows_are_cancelled_in_seconds(
     with capsys.disabled():
         print(f"\nStopped {time.monotonic() - asked:.1f} s after it was asked to")
     stopped = database.last_import()
-    # Some rows have the address of another.
+    # Some rows have the same address.
     assert 0 < len(database.contacts()) <= stopped["imported"] < 990_000
     running.interrupt()
 
@@ -89,7 +89,7 @@ def test_a_million_rows_take_the_memory_of_ten_thousand(
 ) -> None:
     def peaks(rows: int, kill_at: int = 0) -> tuple[int, int]:
         """Import, and return the peaks of the web and of the worker."""
-        running, browser = come_up(site, start, browse)
+        running, browser = start_site(site, start, browse)
         database = database_of(site)
         file = make_contacts_file(rows)
         browser.upload("people.csv", file.content)

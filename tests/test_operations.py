@@ -22,7 +22,7 @@ import pytest
 from browser import Database
 from conftest import Project, Running, Stack, Start, free_port, wait_until
 from documents import commands, follow, lint, section, sort_imports
-from site_at_work import database_of, held_up
+from site_at_work import block_import, database_of
 
 RECIPES = "docs/recipes.md"
 WORKER = ("procrastinate", "--app=tasks.app", "worker")
@@ -82,14 +82,14 @@ class Production:
         return job
 
     def defer_imports(self, imports: int, people: int = 10) -> list[int]:
-        """Import people so many times; return the jobs' ids."""
+        """Start a number of imports; return the ids of their jobs."""
         code = f"""
 import io
 from users.models import User
 from {self.project.app} import services
 user, _ = User.objects.get_or_create(username="ann")
 for _ in range({imports}):
-    # A column more for each file: the same one is not imported twice at once.
+    # One more column for each file: the same file is not imported twice at once.
     lines = ["email" + "," * user.contactimport_set.count()] + [f"person{{n}}@example.com" for n in range({people})]
     file = io.BytesIO("".join(f"{{line}}\\n" for line in lines).encode())
     print("job", services.start_import(owner=user, filename="a", file=file).job_id)
@@ -104,11 +104,11 @@ for _ in range({imports}):
         return row
 
     def wait_for(self, job: int, limit: float = 30) -> None:
-        """Wait until a job has succeeded, for so many seconds at most."""
+        """Wait until a job has succeeded; fail after the limit in seconds."""
         wait_until(lambda: self.job(job)["status"] == "succeeded", limit)
 
     def connections(self) -> int:
-        """Return how many connections there are, but for the one that asks."""
+        """Return how many connections there are, without the one that counts them."""
         (row,) = self.database.query(
             "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
             " AND datname = current_database() AND pid <> pg_backend_pid()"
@@ -130,9 +130,8 @@ def status(url: str, **headers: str) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_job_of_a_killed_worker_runs_again_within_90_seconds(production: Production) -> None:
-    """T28."""
     _, first = production.worker()
-    with held_up(production.database, 5):
+    with block_import(production.database, 5):
         job = production.defer_import()
         wait_until(production.database.blocked)
         first.kill()
@@ -148,14 +147,14 @@ def test_the_job_of_a_killed_worker_runs_again_within_90_seconds(production: Pro
 @pytest.mark.parametrize("outage", ["short", pytest.param("long", marks=pytest.mark.exhaustive)])
 @pytest.mark.timeout(400)
 def test_the_site_survives_its_database(production: Production, outage: str) -> None:
-    """T29, T30: the database goes under a job that runs; nothing is lost or done twice."""
+    """The database stops while a job runs; nothing is lost or done twice."""
     url = production.web()
     running, _ = production.worker()
     assert status(f"{url}/health/ready") == 200
     wait_until(lambda: status(f"{url}/health/workers") == 200)
 
-    # What holds the job up goes with the server.
-    with suppress(psycopg.OperationalError), held_up(production.database, 3_000):
+    # The transaction that blocks the job ends with the server.
+    with suppress(psycopg.OperationalError), block_import(production.database, 3_000):
         job = production.defer_import(5_000)
         wait_until(production.database.blocked)
         production.project.run("manage.py", "devdb", "stop")
@@ -163,7 +162,7 @@ def test_the_site_survives_its_database(production: Production, outage: str) -> 
     assert status(f"{url}/health/ready") == 503
     assert status(f"{url}/health/workers") == 503
     if outage == "long":
-        # 0 if its heartbeat failed first: that is why it must be restarted always.
+        # 0 if its heartbeat failed first: so it must be restarted whatever the status is.
         assert running.process.wait(150) in {0, 1}
 
     production.project.run("manage.py", "devdb", "up")
@@ -171,7 +170,7 @@ def test_the_site_survives_its_database(production: Production, outage: str) -> 
     assert production.database.last_import()["imported"] == 3_000
 
     def is_done() -> bool:
-        """Do what a supervisor does, and look."""
+        """Restart the worker if it has ended, as a supervisor does; return if the job is done."""
         nonlocal running
         if running.process.poll() is not None:
             running, _ = production.worker()
@@ -199,7 +198,7 @@ def test_probes_are_answered(production: Production) -> None:
     assert "Workers: 1" in production.manage("check_workers")
 
 
-def test_prometheus_is_answered_if_it_knows_the_token(production: Production) -> None:
+def test_prometheus_gets_metrics_if_it_knows_the_token(production: Production) -> None:
     def metrics(token: str, **headers: str) -> httpx.Response:
         headers |= {"Host": "www.example.com", "Authorization": f"Bearer {token}"}
         return httpx.get(f"{url}/metrics", headers=headers)
@@ -215,26 +214,26 @@ def test_prometheus_is_answered_if_it_knows_the_token(production: Production) ->
     assert "\njobs_workers 1.0\n" in answer.text
 
     production.variables["METRICS_TOKEN"] = ""
-    # The page that says so has a style.
+    # The error page needs its stylesheet.
     production.manage("collectstatic", "--no-input")
     url = production.web()
     assert metrics(TOKEN, **https).status_code == 404
 
 
 @pytest.mark.timeout(300)
-def test_a_worker_has_as_few_connections_as_is_promised(production: Production) -> None:
-    """T12: at rest, with a job in every place, and after them."""
+def test_a_worker_has_as_few_connections_as_promised(production: Production) -> None:
+    """Idle, with as many jobs as it runs at once, and after them."""
     least, most = 5, 10
     production.worker()
     wait_until(lambda: production.connections() >= least)
-    with held_up(production.database, 0):
+    with block_import(production.database, 0):
         jobs = production.defer_imports(6)
         wait_until(lambda: production.database.blocked() == 4)
-        # One of them is ours, which holds them up.
+        # One connection is ours: it blocks the jobs.
         under_load = production.connections() - 1
     for job in jobs:
         production.wait_for(job)
-    # Each deferred one that is async, and would fail without a connection.
+    # Each has deferred an async job, which would fail without a connection.
     done = (
         "SELECT 1 FROM procrastinate_jobs WHERE task_name LIKE '%%.send_summary' AND attempts = 1"
     )
@@ -243,7 +242,7 @@ def test_a_worker_has_as_few_connections_as_is_promised(production: Production) 
     assert least <= production.connections() <= most
 
 
-def test_the_web_has_as_few_connections_as_is_promised(production: Production) -> None:
+def test_the_web_has_as_few_connections_as_promised(production: Production) -> None:
     """While every thread of a process waits for the database, and more requests come."""
     production.variables["WEB_CONCURRENCY"] = "1"
     most = 5
@@ -255,7 +254,7 @@ def test_the_web_has_as_few_connections_as_is_promised(production: Production) -
         connection.execute("LOCK TABLE django_migrations")
         answers = [requests.submit(status, f"{url}/health/ready") for _ in range(20)]
         wait_until(lambda: production.database.blocked() == 4)
-        # One of them is ours.
+        # One connection is ours.
         assert production.connections() - 1 <= most
         connection.rollback()
         assert {answer.result() for answer in answers} == {200}
@@ -263,7 +262,7 @@ def test_the_web_has_as_few_connections_as_is_promised(production: Production) -
 
 @pytest.fixture
 def pgbouncer(system_postgres: str, tmp_path: Path) -> Iterator[str]:
-    """The address of a pooler in transaction mode, before the system's PostgreSQL."""
+    """The address of a pooler in transaction mode, in front of the system's PostgreSQL."""
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
     if not program:
         pytest.skip("the system has no pgbouncer")
@@ -285,7 +284,7 @@ pool_mode = transaction
 default_pool_size = 3
 """
     )
-    # It does not run as root either.
+    # PgBouncer does not run as root either.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     process = subprocess.Popen([program, *user, str(config)], stderr=subprocess.DEVNULL)
     yield str(url.copy_with(port=port))
@@ -298,7 +297,7 @@ default_pool_size = 3
 def test_the_site_works_behind_a_pooler(
     production: Production, system_postgres: str, pgbouncer: str
 ) -> None:
-    """T18: web and Django in the worker through PgBouncer, LISTEN on a direct line."""
+    """Django uses PgBouncer, in the web and in the worker; LISTEN uses a direct connection."""
     production.database = Database(system_postgres, production.project.app)
     production.variables |= {"DATABASE_URL": pgbouncer, "WORKER_DATABASE_URL": system_postgres}
     wait_until(lambda: "procrastinate" in production.manage("migrate", "-v1"))
@@ -306,14 +305,14 @@ def test_the_site_works_behind_a_pooler(
     running, _ = production.worker(PROCRASTINATE_WORKER_FETCH_JOB_POLLING_INTERVAL="60")
     assert {status(f"{url}/health/ready") for _ in range(50)} == {200}
     jobs = production.defer_imports(3, 2_000)
-    # Sooner than the next poll: the notification came through.
+    # Sooner than the next poll, so the notification arrived.
     wait_until(lambda: all(production.job(job)["status"] == "succeeded" for job in jobs), 30)
     assert "prepared statement" not in running.output
     assert "Traceback" not in running.output
 
 
 def test_the_site_runs_as_a_role_that_may_change_no_tables(production: Production) -> None:
-    """T40: only migrations need their owner."""
+    """Only migrations need the owner of the tables."""
     production.database.execute(
         """
         CREATE ROLE site LOGIN;
@@ -333,12 +332,12 @@ def test_the_site_runs_as_a_role_that_may_change_no_tables(production: Productio
 
 
 @pytest.fixture
-def shop(stack: Stack, borrowed: Project, start: Start) -> Production:
-    """Production of a project with the app of the docs' examples."""
-    stack.start_database(borrowed)
-    borrowed.run("manage.py", "startapp", "shop")
-    database = database_of(borrowed)
-    return Production(borrowed, start, database, VARIABLES | {"DATABASE_URL": database.url})
+def shop(stack: Stack, editable: Project, start: Start) -> Production:
+    """Production, of a project with the app of the docs' examples."""
+    stack.start_database(editable)
+    editable.run("manage.py", "startapp", "shop")
+    database = database_of(editable)
+    return Production(editable, start, database, VARIABLES | {"DATABASE_URL": database.url})
 
 
 def shell(production: Production, code: str, app: str = "shop") -> str:
@@ -349,7 +348,7 @@ def shell(production: Production, code: str, app: str = "shop") -> str:
 @pytest.mark.timeout(300)
 def test_a_queue_is_paused_as_the_docs_say(production: Production) -> None:
     (command,) = commands(section(production.project, "docs/operate.md", "Pause a queue"))
-    # As printed: what the command needs, it says.
+    # The printed command must set what it needs.
     variables = production.variables.copy()
     del variables["PYTHONPATH"]
     running = production.start(production.project, "sh", "-c", command, **variables)
@@ -387,7 +386,7 @@ tasks.finish_item.defer(item_id=0)
     with psycopg.connect(shop.database.url) as connection:
         connection.execute("LOCK TABLE shop_item")
         shop.worker()
-        # The last to be deferred has its turn: the worker has seen all that came before.
+        # The last job runs, so the worker has looked at all the others.
         wait_until(lambda: statuses("lock IS NULL") == ["doing"])
         assert statuses("lock IS NOT NULL").count("doing") == 2
         connection.rollback()
@@ -414,7 +413,7 @@ def test_a_job_waits_for_others_as_the_docs_say(shop: Production) -> None:
 
 @pytest.mark.timeout(300)
 def test_an_upgrade_in_two_phases_as_the_docs_say(production: Production) -> None:
-    """T41: both processes work between the phases, and go on through the second one."""
+    """Both processes work between the phases, and during the second one."""
     text = section(production.project, "docs/deploy.md", "A new version of Procrastinate")
     show, first, second = commands(text)
     with psycopg.connect(production.database.url, autocommit=True) as connection:
@@ -441,7 +440,7 @@ def test_an_upgrade_in_two_phases_as_the_docs_say(production: Production) -> Non
 
 @pytest.fixture
 def sentry() -> Iterator[tuple[str, list[str]]]:
-    """The address of a Sentry, and what it is sent."""
+    """The address of a Sentry server, and what it receives."""
     sent: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -462,10 +461,9 @@ def sentry() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.timeout(300)
-def test_sentry_hears_of_a_failed_job_but_not_of_its_arguments(
+def test_sentry_receives_a_failed_job_without_its_arguments(
     production: Production, sentry: tuple[str, list[str]], tmp_path: Path
 ) -> None:
-    """T39."""
     dsn, sent = sentry
     app = production.project.app
     shell(production, "tasks.send_summary.defer(import_id=424242)", app)

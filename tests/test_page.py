@@ -23,11 +23,11 @@ from contacts_file import make_contacts_file
 from pictures import take_picture
 from playwright.sync_api import Locator, Page, expect
 from screen import BOB, NewPage, check_accessibility, log_in, upload
-from site_at_work import come_up, database_of, held_up
+from site_at_work import block_import, database_of, start_site
 
 pytestmark = both_stacks
 
-# Somebody else's transaction seems to be in the way.
+# Makes inserts fail as if another transaction were in the way.
 BUSY = """
 CREATE FUNCTION busy() RETURNS trigger LANGUAGE plpgsql
     AS $$ BEGIN RAISE EXCEPTION 'busy' USING ERRCODE = 'serialization_failure'; END $$;
@@ -52,8 +52,8 @@ RETURNING id
 """
 
 
-# The tables that a test of the running site leaves as they are.
-FORGET = """
+# Removes what a test has stored.
+REMOVE_DATA = """
 SET session_replication_role = replica;
 DO $$ DECLARE name text; BEGIN
     FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN (
@@ -68,16 +68,16 @@ DELETE FROM users_user WHERE username <> 'dev';
 
 
 @pytest.fixture(scope="module")
-def at_work(
+def running_site(
     stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Project, Running]]:
-    """A site at work, with its worker, for all tests of this module."""
-    folder = tmp_path_factory.mktemp("at_work")
+    """A running site with its worker, for all tests of this module."""
+    folder = tmp_path_factory.mktemp("running_site")
     project = stack.lend(render(folder))
     stack.start_database(project)
     choose_port(project)
     with starting(folder) as start, browsing() as browse:
-        running, _ = come_up(project, start, browse)
+        running, _ = start_site(project, start, browse)
         yield project, running
         assert running.interrupt() == 130
         assert not project.processes()
@@ -85,24 +85,24 @@ def at_work(
 
 
 @pytest.fixture
-def site(at_work: tuple[Project, Running]) -> Iterator[Project]:
-    """The site at work, which forgets what a test has done."""
-    project, _ = at_work
+def site(running_site: tuple[Project, Running]) -> Iterator[Project]:
+    """The running site; what a test has stored is removed at its end."""
+    project, _ = running_site
     yield project
     database = database_of(project)
     running = "SELECT 1 FROM procrastinate_jobs WHERE status = 'doing'"
     wait_until(lambda: not database.query(running), what="an idle worker")
-    database.execute(FORGET)
+    database.execute(REMOVE_DATA)
 
 
 @pytest.fixture
-def running(at_work: tuple[Project, Running], site: Project) -> Running:
-    return at_work[1]
+def running(running_site: tuple[Project, Running], site: Project) -> Running:
+    return running_site[1]
 
 
 @pytest.fixture
 def page(running: Running, new_page: NewPage) -> Page:
-    """The first page as the developer sees it, of the site at work."""
+    """The first page of the running site, with the developer logged in."""
     page = new_page()
     page.goto("/")
     page.get_by_role("button", name="Log in as developer").click()
@@ -110,7 +110,7 @@ def page(running: Running, new_page: NewPage) -> Page:
 
 
 def drop(page: Page, file: Path, content: bytes) -> None:
-    """Drag a file onto the page and let it go there, as the system's file manager does."""
+    """Drag a file from the file manager to the page, and drop it there."""
     file.write_bytes(content)
     box = page.get_by_label("CSV file").bounding_box()
     assert box
@@ -131,7 +131,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
     expect(page.get_by_text("9,900 rows imported, 100 rejected")).to_be_visible()
 
     content = make_contacts_file(100_000, "reader").content
-    with held_up(database, 60_000, "reader"):
+    with block_import(database, 60_000, "reader"):
         upload(page, tmp_path / "newsletter.csv", content)
         expect(page.get_by_text("Importing", exact=True)).to_be_visible()
         wait_until(database.blocked)
@@ -171,18 +171,18 @@ def test_the_sample_needs_no_file_and_fills_the_contacts(page: Page) -> None:
     take_picture(page, "contacts")
 
 
-def test_a_bad_file_is_refused_where_it_was_chosen(page: Page, tmp_path: Path) -> None:
+def test_a_bad_file_is_rejected_next_to_its_field(page: Page, tmp_path: Path) -> None:
     upload(page, tmp_path / "bad.csv", b"hello")
     expect(page.get_by_text("The first line must name the columns")).to_be_visible()
     expect(page.get_by_text("No imports yet.")).to_be_visible()
 
 
-def test_a_cancelled_import_stops_and_goes_on_when_asked(
+def test_a_cancelled_import_stops_and_can_be_resumed(
     page: Page, site: Project, tmp_path: Path
 ) -> None:
     database = database_of(site)
     file = make_contacts_file(20_000)
-    with held_up(database, 12_000):
+    with block_import(database, 12_000):
         upload(page, tmp_path / "long.csv", file.content)
         wait_until(database.blocked)
         page.get_by_role("button", name="Cancel long.csv").click()
@@ -196,7 +196,7 @@ def test_a_cancelled_import_stops_and_goes_on_when_asked(
     assert database.contacts() == file.contacts
 
 
-def test_a_failed_import_says_why_and_goes_on_when_asked(
+def test_a_failed_import_says_why_and_can_be_resumed(
     page: Page, site: Project, tmp_path: Path
 ) -> None:
     database = database_of(site)
@@ -225,12 +225,12 @@ def test_a_scheduled_import_waits_for_its_time_and_can_be_cancelled(
     expect(page.get_by_text("Scheduled", exact=True)).to_be_visible()
     expect(page.get_by_text(f"starts {due.day} {due:%B %Y, %H:%M} JST")).to_be_visible()
     upload(page, tmp_path / "later.csv", make_contacts_file(100).content)
-    expect(page.get_by_text("This file is on its way already")).to_be_visible()
+    expect(page.get_by_text("This file is already being imported")).to_be_visible()
     page.get_by_role("button", name="Cancel later.csv").click()
     expect(page.get_by_text("Cancelled", exact=True)).to_be_visible()
 
 
-def test_two_people_see_their_own_imports_alone(
+def test_two_people_see_only_their_own_imports(
     page: Page, new_page: NewPage, site: Project, tmp_path: Path
 ) -> None:
     site.run("manage.py", "shell", f"--command={BOB}")
@@ -257,8 +257,8 @@ def test_every_page_of_the_sample_is_accessible(page: Page, tmp_path: Path) -> N
         check_accessibility(page)
 
 
-def story(events: Locator) -> str:
-    """Return the events of a job, which may have been tried again more than once."""
+def distinct_events(events: Locator) -> str:
+    """Return the events of jobs, with only the first of several retries."""
     return re.sub(
         r"(deferred_for_retry scheduled) (started \1 ?)+",
         r"\1 ",
@@ -277,11 +277,11 @@ def test_developers_see_the_life_of_an_imports_jobs(
     expect(page.get_by_text("Failed, but will be tried again")).to_be_visible()
     expect(page.get_by_text("OperationalError after line 1")).to_be_visible()
     retried = "deferred started deferred_for_retry scheduled"
-    wait_until(lambda: story(events) == retried)
+    wait_until(lambda: distinct_events(events) == retried)
     check_accessibility(page)
     database.execute("DROP FUNCTION busy CASCADE")
     succeeded = f"{retried} started succeeded deferred started succeeded"
-    wait_until(lambda: story(events) == succeeded)
+    wait_until(lambda: distinct_events(events) == succeeded)
     panel = page.get_by_label("For developers")
     for job in ("import_contacts", "send_summary"):
         line = rf"Job \d+ {site.app}\.{job} in the queue default on worker \d+"
@@ -296,7 +296,7 @@ def test_all_but_the_live_updates_works_without_javascript(
 ) -> None:
     plain = new_page(java_script_enabled=False)
 
-    def see_in_the_end(text: str) -> None:
+    def wait_for_text(text: str) -> None:
         wait_until(lambda: plain.reload() and plain.get_by_text(text).count(), what=text)
 
     plain.goto("/")
@@ -307,9 +307,9 @@ def test_all_but_the_live_updates_works_without_javascript(
     upload(plain, tmp_path / "people.csv", make_contacts_file(1_000).content)
     plain.get_by_role("button", name="Cancel people.csv").click()
     plain.get_by_role("button", name="Retry people.csv").click()
-    see_in_the_end("990 rows imported, 10 rejected")
+    wait_for_text("990 rows imported, 10 rejected")
     plain.get_by_role("button", name="Try it").click()
-    see_in_the_end("9,980 rows imported, 20 rejected")
+    wait_for_text("9,980 rows imported, 20 rejected")
     plain.get_by_role("link", name="Contacts", exact=True).click()
     plain.get_by_label("Search").fill("grace k")
     plain.get_by_role("button", name="Search").click()
@@ -385,7 +385,7 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     check_accessibility(page)
     take_picture(page, "queues")
 
-    # Django's admin has no icon, and a browser asks.
+    # A browser asks for an icon, and Django's admin has none.
     page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
     page.goto("/admin/jobs/queuedjob/")
     expect(page.get_by_role("cell", name="failed")).to_be_visible()

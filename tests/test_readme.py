@@ -15,17 +15,17 @@ from documents import (
     follow,
     lint,
     run,
+    run_worker,
     section,
     sections,
     shell,
     sort_imports,
-    work,
 )
 from site_at_work import DEVELOPMENT
 
 JOBS, DEPLOY = "docs/jobs.md", "docs/deploy.md"
 
-# An app as a team has it, without any jobs.
+# An app that a team already has, without jobs.
 CRM = {
     "__init__.py": "",
     "migrations/__init__.py": "",
@@ -50,11 +50,11 @@ def welcome(*, customer_id: int) -> None:
 
 
 @pytest.fixture
-def copy(borrowed: Project, stack: Stack, mypy_cache: dict[str, str]) -> Project:
-    """A project to be changed, whose database runs."""
-    borrowed.env |= mypy_cache
-    stack.start_database(borrowed)
-    return borrowed
+def copy(editable: Project, stack: Stack, mypy_cache: dict[str, str]) -> Project:
+    """A project that the test may change, with a running database."""
+    editable.env |= mypy_cache
+    stack.start_database(editable)
+    return editable
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def documents(project: Project) -> dict[str, str]:
 
 
 def anchors(text: str) -> list[str]:
-    """Return the addresses of a document's headings, as GitHub makes them."""
+    """Return the anchors of a document's headings, as GitHub makes them."""
     return [re.sub(r"[^\w -]", "", name).lower().replace(" ", "-") for name in sections(text)]
 
 
@@ -110,7 +110,7 @@ def test_every_section_with_code_is_followed_by_a_test(project: Project) -> None
     assert len(followed) > 15
 
 
-def test_the_first_command_is_the_one_that_other_tests_start(project: Project) -> None:
+def test_the_first_command_is_the_one_that_other_tests_run(project: Project) -> None:
     (command,) = commands(section(project, "README.md", "Start"))
     assert command.split() == ["uv", "run", *DEVELOPMENT]
 
@@ -122,19 +122,19 @@ def test_a_job_is_added_as_the_readme_says(copy: Project) -> None:
     follow(copy, text)
     sort_imports(copy)
     test = commands(section(copy, "README.md", "Test"))
-    # All tests are run as printed in a clone, in test_boot.py.
+    # test_boot.py runs all tests in a clone, with the command as printed.
     test[test.index("uv run pytest")] += " shop"
     for command in test:
         run(copy, command)
     copy.run("manage.py", "migrate")
     shell(copy, "from shop import services; services.publish_item(name='Tea')")
-    assert "Subject: New in the shop" in work(copy)
+    assert "Subject: New in the shop" in run_worker(copy)
 
 
 @pytest.mark.timeout(300)
 def test_the_chapters_on_a_job(copy: Project) -> None:
     follow(copy, section(copy, JOBS, "Add an app"))
-    assert re.search(r"Job shop\.finish_item\[\d+\] ended with status: Success", work(copy))
+    assert re.search(r"Job shop\.finish_item\[\d+\] ended with status: Success", run_worker(copy))
 
     write = section(copy, JOBS, "Write a job")
     follow(copy, section(copy, JOBS, "Test a job"))
@@ -160,7 +160,7 @@ def test_the_chapters_on_a_job(copy: Project) -> None:
     copy.run("pytest", "shop")
     (check,) = commands(change)
     assert "no issues" in run(copy, check)
-    done = work(copy)
+    done = run_worker(copy)
     assert "Starting job shop.announce_item[" in done
     assert "Item matching query does not exist" in done
 
@@ -169,7 +169,7 @@ def test_the_chapters_on_a_job(copy: Project) -> None:
     replace(copy, new.file, re.escape(new.content), "")
     replace(copy, "tasks/shop.py", r"@bridge\.advertise_item(.|\n)+?\n(?=\n|\Z)", "")
     assert "Jobs wait as shop.advertise_item, which is no task." in run(copy, check)
-    assert "TaskNotFound" in work(copy)
+    assert "TaskNotFound" in run_worker(copy)
     assert "no issues" in run(copy, check)
 
 
@@ -220,7 +220,7 @@ services.cancel_report(cancelled)
 assert services.report_state(cancelled) == "cancelled"
 """,
         )
-        done = work(shop)
+        done = run_worker(shop)
     assert re.search(r"Job shop\.order_item\[\d+\] ended with status: Error, to retry", done)
     state = """
 from shop import services
@@ -244,7 +244,7 @@ def test_an_app_that_a_team_has_gets_a_job(copy: Project) -> None:
     replace(copy, "pyproject.toml", r'    "users",\n', '    "users",\n    "crm",\n')
     follow(copy, section(copy, JOBS, "Bring jobs into an app you have"))
     lint(copy)
-    work(copy)
+    run_worker(copy)
     welcomed = "from crm.models import Customer; print(Customer.objects.get().welcomed)"
     assert shell(copy, welcomed) == "True\n"
 
@@ -264,9 +264,9 @@ print(client.get(f"/admin/users/user/{dev.pk}/change/").content.decode())
     copy.run("pytest", "users")
 
 
-def test_static_files_are_collected_in_one_line(borrowed: Project) -> None:
-    run(borrowed, *commands(section(borrowed, DEPLOY, "Build")))
-    assert (borrowed.path / "staticfiles" / "staticfiles.json").exists()
+def test_static_files_are_collected_in_one_line(editable: Project) -> None:
+    run(editable, *commands(section(editable, DEPLOY, "Build")))
+    assert (editable.path / "staticfiles" / "staticfiles.json").exists()
 
 
 @pytest.mark.timeout(300)
@@ -305,7 +305,7 @@ def test_the_processes_are_those_of_the_procfile(project: Project) -> None:
     assert described == run_
 
 
-def test_the_machinery_has_what_its_readmes_offer(installed: Project) -> None:
+def test_all_names_in_the_readmes_of_jobs_and_devdb_exist(installed: Project) -> None:
     for unit in ("jobs", "devdb"):
         text = (installed.path / unit / "README.md").read_text()
         names = set(re.findall(rf"`({unit}(?:\.\w+)+)`", text))

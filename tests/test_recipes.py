@@ -23,16 +23,16 @@ from conftest import (
 )
 from contacts_file import make_contacts_file
 from documents import (
-    active,
     add_code,
     apply_diff,
     blocks,
+    environment_path,
     follow,
     lint,
     run,
+    run_worker,
     section,
     shell,
-    work,
 )
 
 RECIPES = "docs/recipes.md"
@@ -42,7 +42,7 @@ pytestmark = [both_stacks, pytest.mark.slow, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def own(stack: Stack, tmp_path: Path, mypy_cache: dict[str, str]) -> Iterator[Project]:
-    """A project with a virtual environment of its own, to be changed. Its database runs."""
+    """A project to change, with its own virtual environment and a running database."""
     project = render(tmp_path)
     shutil.copy(stack.lock, project.path)
     install(project, stack.python)
@@ -62,7 +62,7 @@ def test_the_older_connector_runs_a_job(own: Project) -> None:
     assert own.run("--quiet", "python", "-c", connector).stdout == "AiopgConnector\n"
     django = "from django.db.backends.postgresql.psycopg_any import is_psycopg3 as new"
     assert shell(own, f"{django}; print(new)") == "True\n"
-    work(own)
+    run_worker(own)
     finished = "from shop.models import Item; print(bool(Item.objects.get().finished_at))"
     assert shell(own, finished) == "True\n"
 
@@ -91,7 +91,7 @@ def test_a_trace_leads_from_a_request_to_its_jobs(
             apply_diff(own.path / block.file, block.content)
     lint(own)
     port = free_port()
-    own.env |= active(own) | {
+    own.env |= environment_path(own) | {
         "PORT": str(port),
         "OTEL_TRACES_EXPORTER": "console",
         "OTEL_METRICS_EXPORTER": "none",

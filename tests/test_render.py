@@ -25,7 +25,7 @@ AWKWARD_PROJECT_NAMES = [
     "Long " * 40,
 ]
 
-# Slug and app: before and after every other name in the order of imports, and as long as can be.
+# Slug and app: the first and the last among sorted imports, and as long as possible.
 AWKWARD_NAMES = [
     ("zebra", "aa"),
     ("aardvark", "zoo"),
@@ -34,7 +34,7 @@ AWKWARD_NAMES = [
 
 INJECTION = '"; import os; os.mkdir("pwned") #'
 
-REFUSED = [
+REJECTED = [
     ("app_name", "MyApp"),
     ("app_name", "my-app"),
     ("app_name", "my app"),
@@ -83,11 +83,11 @@ def files(folder: Path) -> dict[str, Path]:
 
 
 def named(slug: str, app: str) -> list[str]:
-    """Return the paths that a render with these names must have, by what git knows."""
+    """Return the paths that a render with these names must have, according to git."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.check_output(command, cwd=PROJECT, text=True).split("\0")
     paths = {path for path in listed if (PROJECT / path).is_file()}
-    # The hook makes the one that is out of git.
+    # The hook makes .env, which is not in git.
     return sorted({*(in_render(path, slug, app) for path in paths), ".env"})
 
 
@@ -105,7 +105,7 @@ def template_files() -> dict[str, Path]:
     return files(PROJECT)
 
 
-def test_all_that_is_in_git_is_rendered_and_nothing_else(project: Project) -> None:
+def test_exactly_the_files_in_git_are_rendered(project: Project) -> None:
     assert sorted(files(project.path)) == named("my_project", "myapp")
 
 
@@ -115,13 +115,13 @@ def test_no_file_is_empty_by_mistake(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", AWKWARD_PROJECT_NAMES)
-def test_any_project_name_renders_and_reaches_only_text(tmp_path: Path, name: str) -> None:
+def test_any_project_name_renders_and_appears_only_in_text(tmp_path: Path, name: str) -> None:
     project = render(tmp_path, project_name=name)
     rendered = files(project.path)
     assert sorted(rendered) == named(project.slug, "myapp")
     assert re.fullmatch("[a-z][a-z0-9_]{0,29}", project.slug)
     assert not list(tmp_path.rglob("pwned*"))
-    # Django includes the one as HTML; Markdown shows the other.
+    # Django includes this file as HTML, and the README is Markdown.
     escaped = text(rendered.pop(f"{project.slug}/templates/project_name.txt"))
     assert html.unescape(escaped).strip() == name.strip()
     assert not set("<>{\"'") & set(escaped)
@@ -135,14 +135,14 @@ def test_awkward_names_render_the_same_paths(tmp_path: Path, slug: str, app: str
     assert sorted(files(project.path)) == named(slug, app)
 
 
-def test_a_bad_answer_is_refused_on_the_command_line(tmp_path: Path) -> None:
+def test_a_bad_answer_is_rejected_on_the_command_line(tmp_path: Path) -> None:
     done = cli(tmp_path, "--no-input", "app_name=MyApp")
     assert done.returncode != 0
     assert "\napp_name 'MyApp' is " in f"\n{done.stderr}"
 
 
-@pytest.mark.parametrize(("question", "answer"), REFUSED)
-def test_a_bad_answer_is_refused_in_one_sentence_and_leaves_nothing(
+@pytest.mark.parametrize(("question", "answer"), REJECTED)
+def test_a_bad_answer_is_rejected_in_one_sentence_and_leaves_nothing(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], question: str, answer: str
 ) -> None:
     with pytest.raises(FailedHookException):
@@ -154,7 +154,7 @@ def test_a_bad_answer_is_refused_in_one_sentence_and_leaves_nothing(
     assert re.search(r": choose [^.]+\.$", sentence)
 
 
-def test_the_questions_are_human_and_the_answers_start_a_project(tmp_path: Path) -> None:
+def test_the_questions_are_readable_and_the_answers_make_a_project(tmp_path: Path) -> None:
     done = cli(tmp_path, stdin="Größe & Söhne\n\nshop\n")
     assert done.returncode == 0, done.stderr
     for question in ("name, as people read it", "folder and Python package", "first Django app"):
@@ -164,7 +164,7 @@ def test_the_questions_are_human_and_the_answers_start_a_project(tmp_path: Path)
     assert sorted(files(tmp_path / "grosse_sohne")) == named("grosse_sohne", "shop")
 
 
-def test_the_line_to_type_next_is_short_where_the_project_is_below(tmp_path: Path) -> None:
+def test_the_next_command_is_short_if_the_project_is_in_this_folder(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"],
         check=True,
@@ -183,7 +183,7 @@ def test_the_address_that_is_printed_has_the_port_that_will_be_used(
     assert f"http://127.0.0.1:{port}\n" in cli(tmp_path, "--no-input", PORT=given).stdout
 
 
-def refused(name: str) -> bool:
+def is_rejected(name: str) -> bool:
     """Ask the hook itself, which is quicker than a render."""
     hook = StrictEnvironment().from_string(text(TEMPLATE / "hooks/pre_gen_project.py"))
     code = hook.render(cookiecutter={"project_slug": "my_project", "app_name": name})
@@ -191,7 +191,7 @@ def refused(name: str) -> bool:
     return done.returncode != 0
 
 
-def test_names_of_the_projects_own_files_are_refused() -> None:
+def test_names_of_the_projects_own_files_are_rejected() -> None:
     names = set()
     for path in template_files().values():
         for part in (path, *path.parents):
@@ -203,10 +203,10 @@ def test_names_of_the_projects_own_files_are_refused() -> None:
                 siblings = (sibling.name.split(".py")[0] for sibling in part.parent.iterdir())
                 names |= {found[1] for found in map(pattern.fullmatch, siblings) if found}
     assert names >= {"jobs", "manage"}
-    assert not {name for name in names if not refused(name)}
+    assert not {name for name in names if not is_rejected(name)}
 
 
-def test_names_of_what_the_project_depends_on_are_refused(installed: Project) -> None:
+def test_names_of_dependencies_are_rejected(installed: Project) -> None:
     code = """
 import importlib.metadata, json
 from django.apps import apps
@@ -228,7 +228,7 @@ print(json.dumps([importlib.metadata.packages_distributions(), labels]))
     assert names >= {"django", "procrastinate", "pytest"}
 
     names |= set(labels) - {installed.app}
-    assert not {name for name in names if not refused(name)}
+    assert not {name for name in names if not is_rejected(name)}
 
 
 def test_two_renders_are_the_same_to_the_byte(project: Project, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_nothing_of_the_template_is_left(tmp_path: Path) -> None:
         for path, file in files(project.path).items()
         for trace in traces.findall(text(file))
     }
-    # Django's own: what cookiecutter.json copies as it is.
+    # Braces of Django, in files that cookiecutter.json copies unrendered.
     found -= {
         (path, brace)
         for path, _ in found
@@ -259,7 +259,7 @@ def test_nothing_of_the_template_is_left(tmp_path: Path) -> None:
     assert not found
 
 
-def test_what_django_renders_is_copied_as_it_is(project: Project) -> None:
+def test_django_templates_are_copied_unrendered(project: Project) -> None:
     copied = {
         in_render(path, project.slug, project.app): file
         for path, file in template_files().items()
@@ -271,13 +271,13 @@ def test_what_django_renders_is_copied_as_it_is(project: Project) -> None:
         assert "cookiecutter" not in text(file)
 
 
-def test_jinja_is_no_part_of_the_python() -> None:
+def test_python_files_have_no_jinja_tags() -> None:
     python = [file for path, file in template_files().items() if path.endswith(".py")]
     assert python
     assert not [file for file in python if "{%" in text(file)]
 
 
-def test_env_is_there_stays_the_users_and_out_of_git(tmp_path: Path) -> None:
+def test_env_is_made_once_and_is_not_in_git(tmp_path: Path) -> None:
     for slug, app in [("my_project", "myapp"), *AWKWARD_NAMES]:
         path = render(tmp_path, project_slug=slug, app_name=app).path
         assert text(path / ".env") == text(path / ".env.example")
@@ -334,7 +334,7 @@ def test_no_file_names_a_package_index(project: Project) -> None:
 def test_rendering_needs_no_network(tmp_path: Path) -> None:
     offline = ["unshare", "--map-root-user", "--net"]
     if not shutil.which("unshare") or subprocess.run([*offline, "true"], check=False).returncode:
-        pytest.skip("no network namespace can be made here: that takes Linux and the right to")
+        pytest.skip("a network namespace needs Linux, and permission")
     template = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
     subprocess.run([*offline, *template, "-o", str(tmp_path)], check=True, env=clean_environment())
     assert sorted(files(tmp_path / "my_project")) == named("my_project", "myapp")

@@ -1,4 +1,4 @@
-"""Without the sample, which everybody removes some day, the rest is green."""
+"""Everybody removes the sample some day; the tests of the rest still pass."""
 
 import os
 import re
@@ -26,7 +26,7 @@ client.force_login(User.objects.get(username="dev"))
 print(client.get("/").content.decode())
 """
 
-# What the database still knows of apps that are gone.
+# Counts what is left of removed apps in the database.
 LEFT = """
 from django.contrib.auth.models import Permission
 from django.contrib.contenttypes.models import ContentType
@@ -91,7 +91,7 @@ def traces(project: Project) -> list[str]:
             found += [f"{path}: {link}" for link in links if path.parent / link not in files]
         if path.suffix == ".png":
             found.append(f"{path}: a picture of the sample")
-        # Their own steps are told in the one, and the other has hashes.
+        # jobs.md tells how to remove the sample, and uv.lock has hashes.
         elif path.name not in ("jobs.md", "uv.lock") and (words := word.search(f"{path}\n{text}")):
             found.append(f"{path}: {words[0]}")
     for path, text in files.items():

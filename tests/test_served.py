@@ -1,4 +1,4 @@
-"""Pages that need a site served in another way: without DEBUG, without a worker, without an app."""
+"""Pages of a site that is started in another way: without DEBUG, a worker or an app."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from contacts_file import make_contacts_file
 from pictures import take_picture
 from playwright.sync_api import expect
 from screen import BOB, NewPage, check_accessibility, log_in, upload
-from site_at_work import VARIABLES, database_of, held_up, workers
+from site_at_work import VARIABLES, block_import, database_of, workers
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def deployed(site: Project, start: Start, browse: Browse) -> None:
     wait_until(browse(site.port, proxy=True).is_up, what="the site")
 
 
-# What a proxy says that terminates TLS.
+# The header of a proxy that terminates TLS.
 HTTPS = {"X-Forwarded-Proto": "https"}
 
 
@@ -44,7 +44,7 @@ def test_the_page_says_when_no_worker_is_running(
     page.goto("/")
     page.get_by_role("button", name="Log in as developer").click()
     database = database_of(site)
-    with held_up(database, 6_000):
+    with block_import(database, 6_000):
         upload(page, tmp_path / "long.csv", make_contacts_file(10_000).content)
         wait_until(database.blocked)
         expect(page.get_by_text("No worker is running")).to_have_count(0)
@@ -54,7 +54,7 @@ def test_the_page_says_when_no_worker_is_running(
         take_picture(page, "no-worker")
 
 
-def test_the_developers_button_is_there_on_three_conditions(
+def test_the_developers_button_needs_three_conditions(
     site: Project, start: Start, deployed: None
 ) -> None:
     def has_button(port: int, client: str = "127.0.0.1", **headers: str) -> bool:
@@ -91,7 +91,7 @@ def test_every_error_page_is_accessible(new_page: NewPage, site: Project, deploy
     log_in(page, "eve", "correct horse")
     see("/contacts/", 403, "You may not do this")
     see("/nothing/", 404, "There is no such page")
-    # More fields than Django reads.
+    # More fields than Django accepts.
     see(f"/accounts/login/?{'a&' * 1001}", 400, "This request makes no sense")
     page.goto("/accounts/login/")
     page.context.clear_cookies()
@@ -103,8 +103,8 @@ def test_every_error_page_is_accessible(new_page: NewPage, site: Project, deploy
     see("/", 500, "Something went wrong")
 
 
-# What a page took since it was asked for: requests, but for the icon, which comes when it likes,
-# bytes and milliseconds.
+# What a page took to load: requests (not that for the icon, whose time varies), bytes, and the
+# milliseconds until the first paint.
 MEASURE = """() => {
     const [paint] = performance.getEntriesByName("first-contentful-paint");
     const entries = performance.getEntries().filter(

@@ -1,4 +1,4 @@
-"""`manage.py startapp` in the rendered project: what it makes, and what it refuses."""
+"""`manage.py startapp` in the rendered project: what it makes, and what it rejects."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ SETTINGS = "my_project/settings.py"
 URLS = "my_project/urls.py"
 MARK = "    # startapp adds apps above this line.\n"
 
-# The second is the longest, the others come before and after all other names in imports.
+# The second is the longest; some come first and some last among sorted imports.
 NAMES = [
     "shop",
     "extraordinarily_long_app_names",
@@ -34,16 +34,16 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
-def fresh(borrowed: Project) -> Project:
-    """A project in which nobody has started an app. Its database does not run."""
-    return borrowed
+def fresh(editable: Project) -> Project:
+    """A project without a started app. Its database is not running."""
+    return editable
 
 
 @pytest.fixture(scope="module")
 def growing(
     stack: Stack, mypy_cache: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Project]:
-    """A project that gets one app after the other, and its database."""
+    """A project to which each test adds an app. Its database is running."""
     project = stack.lend(render(tmp_path_factory.mktemp("growing")))
     project.env |= mypy_cache
     stack.start_database(project)
@@ -52,7 +52,7 @@ def growing(
 
 
 def tree(project: Project) -> dict[str, bytes]:
-    """Return the project's files, but for its database and what its tools leave behind."""
+    """Return the project's files, except its database and the caches of tools."""
     return {
         path.relative_to(project.path).as_posix(): path.read_bytes()
         for path in project.path.rglob("*")
@@ -61,7 +61,7 @@ def tree(project: Project) -> dict[str, bytes]:
 
 
 def changed(before: dict[str, bytes], after: dict[str, bytes]) -> set[str]:
-    """Return the files that are not as they were."""
+    """Return the files that differ."""
     return {path for path in before | after if before.get(path) != after.get(path)}
 
 
@@ -80,7 +80,7 @@ def run_gate(project: Project, *tests: str) -> None:
     project.run("mypy", ".")
     project.run("manage.py", "check", "--fail-level", "WARNING")
     project.run("manage.py", "makemigrations", "--check")
-    # Who may import whom, and what all pages have.
+    # Who may import whom, and what all pages must have.
     both = ("my_project/tests/test_imports.py", "my_project/tests/test_pages.py")
     assert "passed" in project.run("pytest", *both, *tests).stdout
 
@@ -117,9 +117,9 @@ def test_all_of_a_projects_tests_pass_in_two_processes(growing: Project) -> None
     assert "passed" in growing.run("pytest", "-n", "2").stdout
 
 
-def test_taken_names_are_refused_in_one_sentence(fresh: Project) -> None:
+def test_taken_names_are_rejected_in_one_sentence(fresh: Project) -> None:
     before = tree(fresh)
-    # In one process, which all leave as it was.
+    # All in one process, because none of them may change anything.
     code = f"""
 from django.core.management import CommandError, call_command
 for name in {TAKEN}:
@@ -168,7 +168,7 @@ call_command("startapp", "shop")
 
 
 def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Project) -> None:
-    # What follows the mark.
+    # The text after the mark in each file.
     ends = {
         fresh.path / SETTINGS: "]\nif DEBUG:\n    INSTALLED_APPS",
         fresh.path / URLS: "    # The first page, unless",
@@ -191,7 +191,7 @@ def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Proj
     fresh.run("ruff", "format", "--check")
 
 
-def test_with_a_directory_or_a_template_it_is_djangos_own(fresh: Project) -> None:
+def test_with_a_directory_it_is_djangos_own_command(fresh: Project) -> None:
     (fresh.path / "plain/shop").mkdir(parents=True)
     before = tree(fresh)
     assert start_app(fresh, "shop", "plain/shop") == ""

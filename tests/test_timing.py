@@ -1,4 +1,4 @@
-"""How long a user waits, from the first command on: printed with `-s`, decided by nothing.
+"""How long a user waits, from the first command on: printed with `-s`, without a limit.
 
 `TEMPLATE_BEFORE=<checkout>` measures another checkout of the template, for a before and after.
 """
@@ -31,7 +31,7 @@ class Stopwatch:
 
 
 def up(browser: Browser, running: Running) -> Callable[[], bool]:
-    """Make a condition of the site's answer; a site that has ended is an answer as well."""
+    """Return a condition: the site answers, or has ended."""
     return lambda: browser.is_up() or running.process.poll() is not None
 
 
@@ -62,7 +62,7 @@ def test_how_long_a_user_waits(
     watch.lap("click to 10,000 contacts")
     (project.path / "jobs" / "upkeep.py").touch()
     wait_until(lambda: running.output.count(READY) == 2)
-    watch.lap("a change in tasks/ to the worker's new start")
+    watch.lap("a change of the code to the worker's restart")
     press_ctrl_c(running, project)
     watch.lap("Ctrl-C to the end")
     running = start(project, *DEVELOPMENT)

@@ -1,4 +1,4 @@
-"""A project of the first layout takes over today's files: its jobs run, its data stays."""
+"""A project of the first layout gets today's files: its jobs run, and its data stays."""
 
 import json
 import shutil

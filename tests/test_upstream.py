@@ -1,4 +1,4 @@
-"""If a new version of Procrastinate moves a name that the machinery uses, a test names it."""
+"""If a new Procrastinate moves a name that the machinery needs, a test says which."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ def used_names() -> list[str]:
     return sorted({name for file in ast.literal_eval(names).values() for name in file})
 
 
-# A Python name, and a function in SQL; all of them where time does not matter.
+# A Python name and an SQL function. The exhaustive tests try all names.
 SOME = ("get_retry_exception", "procrastinate_fetch_job_v2")
 
 
@@ -32,7 +32,7 @@ SOME = ("get_retry_exception", "procrastinate_fetch_job_v2")
         for name in used_names()
     ],
 )
-def test_a_name_that_moved_is_named(installed: Project, tmp_path: Path, name: str) -> None:
+def test_a_name_that_moved_is_reported(installed: Project, tmp_path: Path, name: str) -> None:
     where = "import procrastinate; print(procrastinate.__path__[0])"
     package = installed.run("--quiet", "python", "-c", where).stdout.strip()
     copy = tmp_path / "procrastinate"
@@ -46,8 +46,8 @@ def test_a_name_that_moved_is_named(installed: Project, tmp_path: Path, name: st
     assert re.search(rf"\b{name}(_moved)?\b", done.stdout)
 
 
-def test_nothing_else_leans_on_private_names() -> None:
-    """What the other modules use of Procrastinate is documented, or stands in one list."""
+def test_no_other_module_uses_private_names() -> None:
+    """Other modules use what Procrastinate documents; upstream.py lists the rest."""
     private = re.compile(r"\b(job_manager|periodic_registry|get_retry_exception|_v\d+)\b")
     others = [path for path in JOBS.glob("*.py") if path.name != "upstream.py"]
     assert not [path.name for path in others if private.search(path.read_text())]

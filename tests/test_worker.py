@@ -1,4 +1,4 @@
-"""What must hold of a worker whatever happens to it: real processes, really killed."""
+"""What a worker guarantees, whatever happens to it: with real processes, really killed."""
 
 import shutil
 
@@ -7,11 +7,11 @@ from conftest import TEMPLATE, Project
 
 PLACES = {"worker_jobs.py": "tasks/faults.py", "worker_faults.py": "jobs/tests/test_faults.py"}
 # Each takes from 10 seconds to a minute.
-LONG = "draining or over_its_time_ends or blocked or charged or lost_its_sessions"
+LONG = "draining or over_its_time_ends or blocked or counts_against or lost_its_sessions"
 
 
 def run_faults(site: Project, select: str, lanes: bool, **env: str) -> None:
-    """Run the fault tests in the project, with lanes or without."""
+    """Run worker_faults.py in the project, with lanes or without."""
     for source, target in PLACES.items():
         shutil.copy(TEMPLATE / "tests" / source, site.path / target)
     settings = site.path / site.slug / "settings.py"

@@ -1,4 +1,4 @@
-"""What must hold of a worker, whatever happens to it. Copied into a rendered project's tests.
+"""What a worker guarantees, whatever happens to it. Copied into a rendered project's tests.
 
 `tests/test_worker.py` runs it there, with lanes and without.
 """
@@ -74,14 +74,14 @@ def raised(ids: list[int]) -> Counter[str]:
 
 
 def rescue() -> None:
-    """Let the upkeep find that all workers were silent for long."""
+    """Make the upkeep take all workers for dead, and let their jobs run again at once."""
     execute("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'")
     upkeep.rescue_stalled_jobs(worker_app())
     execute("UPDATE procrastinate_jobs SET scheduled_at = NULL WHERE status = 'todo'")
 
 
 def at_rest() -> bool:
-    """Whether no session of a killed worker does anything any more."""
+    """Whether all sessions of killed workers are idle."""
     ((number,),) = execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND pid <> pg_backend_pid() AND state <> 'idle'"
@@ -127,7 +127,7 @@ def test_jobs_of_a_lock_follow_one_another_at_once(
     assert len(at) == 3 * len(ids)
     for one, following in pairwise(ids):
         assert at[one, "started"] <= at[one, "succeeded"] <= at[following, "started"]
-    # By the poll alone, which comes once a second, it would take 9 to 11 seconds.
+    # With the poll alone, once a second, it would take 9 to 11 seconds.
     assert at[ids[-1], "succeeded"] - at[ids[0], "started"] < timedelta(seconds=5)
 
 
@@ -178,7 +178,7 @@ def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None
 def kill_again_and_again(
     task: str, worker: Worker, wait_until: Wait, number: int, kills: int
 ) -> int:
-    """Run jobs with one effect each under kills; return how many effects are too many."""
+    """Run jobs with one effect each, and kill their workers; return the surplus of effects."""
     ids = defer(number, task, seconds=0.002)
     killed = 0
     while not are(ids, "succeeded")():
@@ -186,7 +186,7 @@ def kill_again_and_again(
         enough = min(number, done + number // kills)
         with worker() as process:
             wait_until(lambda enough=enough: statuses(ids)["succeeded"] >= enough)
-            if killed % 6 == 5:  # its sessions, and not the process
+            if killed % 6 == 5:  # its sessions first
                 execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -195,9 +195,9 @@ def kill_again_and_again(
         killed += 1
         wait_until(at_rest)
         rescue()
-        # The counts are of other tests.
+        # Too many interruptions would fail the jobs; other tests cover that.
         Interruption.objects.all().delete()
-    print(f"\n{killed} kills, {effects() - number} effects too many")
+    print(f"\n{killed} kills, {effects() - number} surplus effects")
     return effects() - number
 
 
@@ -222,7 +222,7 @@ def test_an_atomic_job_that_fails_leaves_no_effect(worker: Worker, wait_until: W
     assert effects() == 0
 
 
-def test_a_late_worker_cannot_overwrite_a_rescue(worker: Worker, wait_until: Wait) -> None:
+def test_a_late_worker_cannot_end_a_rescued_job(worker: Worker, wait_until: Wait) -> None:
     plain = defer(1, "effect", seconds=2)
     atomic = defer(1, "atomic_effect", seconds=2)
     loop = defer(1, "wait", seconds=2)
@@ -270,7 +270,7 @@ def test_a_job_leaves_nothing_behind_for_the_next(
         ("unknown", {}, "TaskNotFound"),
     ],
 )
-def test_poison_fails_with_its_reason_and_harms_no_neighbour(
+def test_a_bad_job_fails_with_its_reason_and_harms_no_other(
     worker: Worker, wait_until: Wait, task: str, arguments: dict[str, str], kept: str
 ) -> None:
     before, ids, after = defer(3, "block"), defer(2, task, **arguments), defer(3, "block")
@@ -288,7 +288,7 @@ def test_sync_functions_may_return_awaitables(worker: Worker, wait_until: Wait) 
 
 
 def test_a_worker_that_lost_its_sessions_ends_every_job(worker: Worker, wait_until: Wait) -> None:
-    """Cut in the moment of their end, jobs would stay `doing` on a worker that lives."""
+    """Otherwise a job cut off at its end would stay `doing` on a live worker."""
     ids = defer(300, "effect", seconds=0.005) + defer(60, "wait", seconds=0.005)
     with worker() as process:
         for mark in (40, 120, 200):
@@ -300,12 +300,12 @@ def test_a_worker_that_lost_its_sessions_ends_every_job(worker: Worker, wait_unt
         while process.poll() is None and not are(ids, "succeeded")():
             assert statuses(ids)["failed"] == 0
             time.sleep(0.1)
-    with worker():  # the first one ends when its side tasks lose their sessions
+    with worker():  # the first one has ended if its side tasks lost their sessions
         wait_until(lambda: not statuses(ids)["todo"])
         wait_until(are(ids, "succeeded"))
 
 
-def test_a_job_of_which_the_worker_knows_nothing_is_handed_back(
+def test_a_job_that_its_worker_does_not_know_goes_back_to_the_queue(
     worker: Worker, wait_until: Wait
 ) -> None:
     with worker():
@@ -321,7 +321,7 @@ def test_a_job_of_which_the_worker_knows_nothing_is_handed_back(
     assert starts(ids) == 2
 
 
-def test_the_graceful_time_is_kept(worker: Worker, wait_until: Wait) -> None:
+def test_the_graceful_shutdown_time_is_kept(worker: Worker, wait_until: Wait) -> None:
     """Also with jobs that never ask whether they should stop."""
     plain = defer(1, "stubborn", seconds=1_000)
     atomic = defer(1, "atomic_effect", seconds=1_000)
@@ -396,7 +396,7 @@ def test_a_blocked_event_loop_ends_its_worker(worker: Worker) -> None:
     assert "in blocking" in JobFailure.objects.get(job=ids[0]).traceback
 
 
-def test_a_crash_is_charged_to_whom_it_belongs(worker: Worker, wait_until: Wait) -> None:
+def test_a_crash_counts_against_the_job_that_caused_it(worker: Worker, wait_until: Wait) -> None:
     poison, innocent = defer(3, "poison"), defer(2, "block", seconds=1)
     deadline = timezone.now() + timedelta(minutes=3)
     while statuses(poison + innocent).keys() & {"todo", "doing"}:

@@ -143,7 +143,7 @@ def poison() -> None:
 
 @faulty()
 def dirty(*, how: str) -> None:
-    """Leave a session, a transaction or a context in disorder."""
+    """Leave a session, a transaction or a context in a bad state."""
     with connection.cursor() as cursor:
         match how:
             case "autocommit":
@@ -194,7 +194,7 @@ class NoText(Exception):
 
 @faulty(retry=None)
 def odd(*, how: str) -> None:
-    """Raise what is hard to keep."""
+    """Raise an exception that is hard to record."""
     match how:
         case "own cause":
             error = ValueError("circle")

@@ -12,7 +12,7 @@ from . import app
 
 @bridge.import_contacts.task(app, pass_context=True)
 def import_contacts(context: JobContext, *, import_id: int) -> None:
-    """Sync: runs in a thread, where Django's ORM is fastest."""
+    """A plain function runs in a thread: Django's ORM is fastest there."""
     if not services.import_contacts(
         import_id=import_id, should_stop=context.should_abort
     ):
@@ -21,7 +21,7 @@ def import_contacts(context: JobContext, *, import_id: int) -> None:
 
 @bridge.send_summary.task(app)
 async def send_summary(*, import_id: int) -> None:
-    """Async: services are sync, so they run in a thread."""
+    """An async function calls the service, which is sync, in a thread."""
     await sync_to_async(services.send_summary)(import_id=import_id)
 
 
@@ -29,5 +29,5 @@ async def send_summary(*, import_id: int) -> None:
 @app.periodic(cron="0 3 * * *")
 @bridge.remove_old_imports.task(app)
 def remove_old_imports(timestamp: int) -> None:
-    """Periodic: the workers defer it, once for all of them."""
+    """The workers defer it: one job a night, however many workers there are."""
     services.remove_old_imports()

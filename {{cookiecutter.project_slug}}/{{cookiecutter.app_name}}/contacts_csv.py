@@ -1,4 +1,4 @@
-"""Contacts in CSV files, as text: this module knows no model and no database."""
+"""Reads and writes contacts as CSV text; uses neither models nor the database."""
 
 import csv
 import io
@@ -8,18 +8,18 @@ from typing import BinaryIO
 
 FIELDS = ("email", "name", "company", "phone")
 
-# 7 first and 11 last names have no common divisor, so that all pairs occur.
+# 7 and 11 have no common divisor, so every pair of names occurs.
 SAMPLE_FIRST_NAMES = ("Ada", "Alan", "Barbara", "Dennis", "Edsger", "Grace", "Radia")
 SAMPLE_LAST_NAMES = (
     *("Adams", "Berg", "Costa", "Dubois", "Evans", "Fischer", "Garcia", "Haddad"),
     *("Ito", "Jansen", "Kim"),
 )
 SAMPLE_COMPANIES = ("Acme", "Globex", "Initech", "Umbrella", "Wayne Enterprises")
-SAMPLE_BAD_EVERY = 500
+SAMPLE_BAD_ROW_EVERY = 500
 
 
 class BadFile(Exception):
-    """The file as a whole cannot be imported. The message is for its owner."""
+    """The file cannot be imported at all. The message is shown to its owner."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Row:
     """One record of a file.
 
     Args:
-        line: Where it begins; the header is line 1.
-        last_line: Where it ends.
+        line: The line where it begins; the header is line 1.
+        last_line: The line where it ends.
         values: The text of each column; empty if the record cannot be parsed.
         fields: The text of each column that has a name in `FIELDS`.
-        problem: Why the record cannot be read, or nothing.
+        problem: Why the record cannot be read, or an empty text.
     """
 
     line: int
@@ -42,10 +42,10 @@ class Row:
 
 
 def read_header(lines: Iterator[str]) -> list[str]:
-    """Read the first record: for each column its name in `FIELDS`, or an empty text.
+    """Read the header; return each column's name in `FIELDS`, or an empty text.
 
     Raises:
-        BadFile: It does not name an e-mail column, or names a column twice.
+        BadFile: The header has no e-mail column, or names a column twice.
     """
     try:
         names = next(csv.reader(lines, strict=True), [])
@@ -56,7 +56,7 @@ def read_header(lines: Iterator[str]) -> list[str]:
     if "email" not in columns:
         raise BadFile(
             "The first line must name the columns, separated by commas, and one of"
-            " them must be “email”; “name”, “company” and “phone” are read too."
+            " them must be “email”; “name”, “company” and “phone” are optional."
         )
     if twice := [name for name in FIELDS if columns.count(name) > 1]:
         raise BadFile(f"The first line names the column “{twice[0]}” twice.")
@@ -66,10 +66,10 @@ def read_header(lines: Iterator[str]) -> list[str]:
 def read_rows(
     lines: Iterable[str], columns: Sequence[str], *, lines_before: int
 ) -> Iterator[Row]:
-    """Yield the records that follow, each as soon as it is read; skip blank lines.
+    """Yield records, each as soon as it is read; skip blank lines.
 
     Args:
-        lines: What follows the header, or a later record.
+        lines: The lines after the header, or after a later record.
         columns: As `read_header` returned them.
         lines_before: How many lines came before.
     """
@@ -107,7 +107,7 @@ def write_rows(rows: Iterable[Sequence[object]]) -> Iterator[str]:
 
 
 def make_sample(*, rows: int) -> BinaryIO:
-    """Make a file of made-up people to try an import with; some of its rows are bad."""
+    """Return a file of invented contacts for a first import; some rows are bad."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(FIELDS)
@@ -115,7 +115,7 @@ def make_sample(*, rows: int) -> BinaryIO:
         first = SAMPLE_FIRST_NAMES[number % len(SAMPLE_FIRST_NAMES)]
         last = SAMPLE_LAST_NAMES[number % len(SAMPLE_LAST_NAMES)]
         company = SAMPLE_COMPANIES[number % len(SAMPLE_COMPANIES)]
-        at = "@" if number % SAMPLE_BAD_EVERY else " at "
+        at = "@" if number % SAMPLE_BAD_ROW_EVERY else " at "
         email = f"{first}.{last}.{number}{at}example.com".lower()
         writer.writerow([email, f"{first} {last}", company, f"+1 555 {number:06}"])
     return io.BytesIO(text.getvalue().encode())

@@ -39,7 +39,7 @@ class ImportForm(forms.Form):
         return file
 
     def clean_schedule_at(self) -> datetime | None:
-        """Reject times that have passed, or are too far away to be meant."""
+        """Reject times in the past, or so far away that they must be a mistake."""
         due: datetime | None = self.cleaned_data["schedule_at"]
         if due and not timezone.now() < due < timezone.now() + MAX_WAIT:
             raise forms.ValidationError("Choose a time within the coming year.")
@@ -47,12 +47,12 @@ class ImportForm(forms.Form):
 
 
 class SearchForm(forms.Form):
-    """What to search contacts for, and after which address the page begins."""
+    """What to search for, and the address after which the page begins."""
 
     search = forms.CharField(
         label="Search",
-        help_text="How the address, the name or the company begins."
-        f" The first {SEARCH_ROWS:,} of each are found.",
+        help_text="The beginning of an e-mail address, a name or a company."
+        f" Finds at most {SEARCH_ROWS:,} of each.",
         required=False,
         max_length=254,
         widget=forms.TextInput(attrs={"type": "search"}),

@@ -1,4 +1,4 @@
-# Django initializes what is only annotated below.
+# Django sets the attributes that are only annotated below.
 # pyright: reportUninitializedInstanceVariable=false
 
 from datetime import datetime, timedelta
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def search_key(field: str) -> Collate:
-    """Return a field as searches compare it: ignoring case, in the order of prefixes."""
+    """Return what searches use: the field in upper case, sorted by code points."""
     return Collate(Upper(field), "C")
 
 
-SEARCHED = ("email", "name", "company")
+SEARCHED_FIELDS = ("email", "name", "company")
 
 
 class Contact(models.Model):
-    """A person, known by the e-mail address."""
+    """A person, identified by the e-mail address."""
 
     email = models.EmailField(unique=True)
     name = models.CharField(max_length=200, blank=True)
@@ -33,7 +33,7 @@ class Contact(models.Model):
     class Meta:
         indexes = [
             models.Index(search_key(field), name=f"contacts_by_{field}")
-            for field in SEARCHED
+            for field in SEARCHED_FIELDS
         ]
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class ContactImport(models.Model):
     """A CSV file that is being imported, and how far the import has come."""
 
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    # A constraint would keep the queue from pruning its jobs.
+    # No constraint in the database, because the queue deletes old jobs.
     job = models.ForeignKey(
         "jobs.QueuedJob",
         null=True,
@@ -69,14 +69,13 @@ class ContactImport(models.Model):
         related_name="+",
     )
     filename = models.CharField(max_length=255)
-    # 32 bytes of SHA-256.
     digest = models.BinaryField(
-        max_length=32, null=True, help_text="The file's, as long as its text is kept."
+        max_length=32, null=True, help_text="The file's SHA-256 while its text is kept."
     )
-    columns = models.JSONField(help_text="The header: a field of Contact, or empty.")
+    columns = models.JSONField(help_text="A field of Contact for each, or empty.")
     length = models.PositiveBigIntegerField(help_text="Characters in the file.")
-    cursor = models.PositiveBigIntegerField(help_text="Characters dealt with.")
-    line = models.PositiveBigIntegerField(help_text="Lines dealt with.")
+    cursor = models.PositiveBigIntegerField(help_text="Characters processed.")
+    line = models.PositiveBigIntegerField(help_text="Lines processed.")
     imported = models.PositiveBigIntegerField(default=0, help_text="Good rows.")
     rejected = models.PositiveBigIntegerField(default=0, help_text="Bad rows.")
     reason = models.TextField(blank=True, help_text="Why it stopped.")
@@ -84,21 +83,21 @@ class ContactImport(models.Model):
         max_length=10,
         blank=True,
         choices=[(State.CANCELLED, "Cancelled"), (State.FAILED, "Failed")],
-        # While a new version is deployed, the old one still adds rows without it.
+        # During a deployment, the old version still adds rows without it.
         db_default="",
-        help_text="How it stopped: the job says so too, but is pruned first.",
+        help_text="How it stopped. The job says so too, but is pruned earlier.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(
-        null=True, blank=True, help_text="When a worker began, or went on."
+        null=True, blank=True, help_text="When a worker started or resumed it."
     )
     started_line = models.PositiveBigIntegerField(
-        default=0, help_text="Lines dealt with before."
+        default=0, help_text="Lines processed before that."
     )
     finished_at = models.DateTimeField(null=True, blank=True)
     summary_sent_at = models.DateTimeField(null=True, blank=True)
 
-    # Django adds these, which type checkers without a plugin do not know.
+    # Django adds these; type checkers do not know that without a plugin.
     job_id: int | None
     pieces: "RelatedManager[ImportPiece]"
     rejected_rows: "RelatedManager[RejectedRow]"
@@ -118,7 +117,7 @@ class ContactImport(models.Model):
 
     @property
     def state(self) -> State:
-        """What it is doing, according to its job as long as the queue has that.
+        """What it is doing, or how it ended; its job says so, unless that was pruned.
 
         A state stored here would stay `running` when a worker is killed.
         """
@@ -135,7 +134,7 @@ class ContactImport(models.Model):
                 return State.STOPPING if self.job.abort_requested else State.RUNNING
             case "cancelled" | "aborted":
                 return State.CANCELLED
-        # A job that was asked to stop when its worker was killed ends as failed.
+        # A job that was asked to stop fails if its worker is killed first.
         return State.CANCELLED if self.job.abort_requested else State.FAILED
 
     @property
@@ -150,7 +149,7 @@ class ContactImport(models.Model):
 
     @property
     def due_at(self) -> datetime | None:
-        """When its waiting job may start, if that is later than now."""
+        """When its waiting job is due, if that is in the future."""
         if not self.job or self.job.status != "todo":
             return None
         due = self.job.scheduled_at
@@ -171,7 +170,7 @@ class ContactImport(models.Model):
 
     @property
     def time_left(self) -> timedelta | None:
-        """How long it will take at this rate, in whole seconds."""
+        """How much longer it will take at this rate, in whole seconds."""
         if not self.rate:
             return None
         lines_left = (self.length - self.cursor) * self.line / self.cursor
@@ -188,7 +187,7 @@ class ImportPiece(models.Model):
         ContactImport, on_delete=models.CASCADE, related_name="pieces"
     )
     number = models.PositiveIntegerField()
-    # Bytes, because PostgreSQL's texts hold no NUL characters.
+    # Bytes, because a text in PostgreSQL cannot contain NUL characters.
     content = models.BinaryField()
 
     contact_import_id: int
@@ -211,12 +210,12 @@ class RejectedRow(models.Model):
         ContactImport,
         on_delete=models.CASCADE,
         related_name="rejected_rows",
-        # The constraint below has one.
+        # The constraint below has an index already.
         db_index=False,
     )
     line = models.PositiveBigIntegerField(help_text="Where it begins; the header is 1.")
     reason = models.TextField()
-    values = models.JSONField(help_text="What it says, as far as it can be read.")
+    values = models.JSONField(help_text="Its values, as far as they can be read.")
 
     class Meta:
         constraints = [

@@ -21,7 +21,7 @@ from users.models import User
 from . import contacts_csv, tasks
 from .contacts_csv import Row
 from .models import (
-    SEARCHED,
+    SEARCHED_FIELDS,
     Contact,
     ContactImport,
     ImportPiece,
@@ -37,7 +37,7 @@ SEARCH_ROWS = 1_000
 SAMPLE_ROWS = 10_000
 
 HIGHEST_CHARACTER = Value(chr(sys.maxunicode))
-"""The upper bound of a search for a prefix is the prefix with this after it."""
+"""A prefix followed by this is the upper bound of a search for the prefix."""
 
 TEXT_AGE = timedelta(days=7)
 """How long the text of an import that stopped is kept, so that it can be resumed."""
@@ -61,16 +61,16 @@ def start_import(
     file: BinaryIO,
     schedule_at: datetime | None = None,
 ) -> ContactImport:
-    """Store a CSV file and defer its import, or resume the one that it has already.
+    """Store a CSV file and defer its import, or resume the import of the same file.
 
     Args:
-        owner: The only one who will see the import.
-        filename: What to call it.
+        owner: The only user who will see the import.
+        filename: What to call the import on pages and in e-mails.
         file: Open for reading bytes; it stays open.
         schedule_at: When to start; None is at once.
 
     Raises:
-        BadFile: The file as a whole cannot be imported; nothing is stored.
+        BadFile: The file cannot be imported at all; nothing is stored.
         AlreadyImporting: The owner is importing the same file, or has scheduled it.
     """
     file.seek(0)
@@ -98,7 +98,7 @@ def start_import(
 
 
 def start_sample_import(*, owner: User) -> ContactImport:
-    """Import made-up contacts, so that nobody needs a file to try it.
+    """Import invented contacts, to try an import without a file.
 
     Raises:
         AlreadyImporting: The owner is importing them already.
@@ -116,7 +116,7 @@ def cancel_import(*, import_id: int) -> None:
     contact_import = ContactImport.objects.get(pk=import_id)
     if contact_import.job_id:
         cancel_job(contact_import.job_id)
-    # Of a running job, the worker notes the outcome when it stops.
+    # If the job is running, its worker records the outcome when it stops.
     cancelled = ContactImport.objects.filter(pk=import_id, job__status="cancelled")
     cancelled.update(outcome=State.CANCELLED)
 
@@ -130,9 +130,9 @@ def retry_import(*, import_id: int, schedule_at: datetime | None = None) -> bool
         schedule_at: When to resume; None is at once.
 
     Returns:
-        Whether it is resumed: not if it waits or runs already, or its text is gone.
+        False if it is waiting, running or done, or if its text is gone.
     """
-    # Locked, so that of two at once the second sees the job of the first.
+    # Locked, so that of two calls at once the second sees the job of the first.
     ContactImport.objects.select_for_update().get(pk=import_id)
     contact_import = ContactImport.objects.select_related("job").get(pk=import_id)
     if not contact_import.can_resume:
@@ -142,7 +142,7 @@ def retry_import(*, import_id: int, schedule_at: datetime | None = None) -> bool
 
 
 def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
-    """Import the rows that are left; after the last, defer the summary.
+    """Import the remaining rows; after the last one, defer the summary.
 
     The cursor, the counts and the contacts change in one transaction for each chunk
     of rows: a killed import is resumed where it was, and no row counts twice.
@@ -152,7 +152,7 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
         should_stop: Asked between chunks.
 
     Returns:
-        Whether nothing is left to do.
+        False if it was asked to stop, otherwise True.
     """
     contact_import = ContactImport.objects.get(pk=import_id)
     this_import = ContactImport.objects.filter(pk=import_id)
@@ -167,11 +167,11 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
     try:
         while chunk := list(islice(rows, CHUNK_ROWS)):
             if should_stop():
-                # Or its worker is ending: then the job goes back into the queue.
+                # If the worker is shutting down instead, the next attempt clears this.
                 this_import.update(outcome=State.CANCELLED)
                 return False
             _import_chunk(contact_import, chunk, text)
-            # DEBUG keeps every query, which would grow with the file.
+            # With DEBUG, Django keeps all queries: memory would grow with the file.
             reset_queries()
         _finish_import(contact_import)
     except (TakenOver, ImportPiece.DoesNotExist):
@@ -205,28 +205,31 @@ def send_summary(*, import_id: int) -> None:
 
 
 def remove_old_imports() -> None:
-    """Remove imports that ended long ago, and earlier the text of those that stopped.
+    """Remove imports that ended long ago; remove the text of stopped ones earlier.
 
-    Jobs may be pruned soon, so how they ended is noted first.
+    First, record how their jobs ended, because the queue may prune these soon.
     """
     ended = ContactImport.objects.exclude(job__status__in=["todo", "doing"])
-    _note_outcomes(ended.filter(finished_at=None))
+    _record_outcomes(ended.filter(finished_at=None))
     now = timezone.now()
-    ended = ended.annotate(last=Coalesce("finished_at", "started_at", "created_at"))
-    ended.filter(last__lt=now - IMPORT_AGE).delete()
-    _remove_texts(ended.filter(last__lt=now - TEXT_AGE, digest__isnull=False))
+    ended = ended.annotate(
+        last_change=Coalesce("finished_at", "started_at", "created_at")
+    )
+    ended.filter(last_change__lt=now - IMPORT_AGE).delete()
+    old = ended.filter(last_change__lt=now - TEXT_AGE, digest__isnull=False)
+    _remove_texts(old)
 
 
 def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
-    """Return a page of contacts in the order of their addresses, and one more if any.
+    """Return a page of contacts sorted by address, plus one if there is a next page.
 
     It is as fast with a million contacts as with ten: a page begins after an address
-    instead of having a number, and a search reads only the first of each index.
+    instead of having a number, and a search reads only the first matches in each index.
 
     Args:
-        search: How the address, the name or the company begins, in any case. It finds
-            the first `SEARCH_ROWS` of each.
-        after: The last address of the page before.
+        search: The beginning of an address, a name or a company, in upper or lower
+            case. At most `SEARCH_ROWS` of each are found.
+        after: The last address of the previous page.
     """
     if not search:
         contacts = Contact.objects.filter(email__gt=after).order_by("email")
@@ -234,8 +237,8 @@ def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
     start = Upper(Value(search))
     end = Concat(start, HIGHEST_CHARACTER)
     found: dict[str, Contact] = {}
-    for field in SEARCHED:
-        # In the order of the index: for another, PostgreSQL may read all contacts.
+    for field in SEARCHED_FIELDS:
+        # Sorted as the index is: otherwise PostgreSQL might read all contacts.
         contacts = Contact.objects.alias(key=search_key(field)).order_by("key")
         contacts = contacts.filter(key__gte=start, key__lt=end)
         found |= {contact.email: contact for contact in contacts[:SEARCH_ROWS]}
@@ -244,14 +247,14 @@ def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
 
 
 def rejected_csv(*, import_id: int) -> Iterator[str]:
-    """Yield the lines of a CSV file of an import's rejected rows, to be corrected."""
+    """Yield the lines of a CSV file with an import's rejected rows."""
     columns = ContactImport.objects.get(pk=import_id).columns
     yield from contacts_csv.write_rows([("line", "reason", *columns)])
     yield from contacts_csv.write_rows(_rejected_rows(import_id))
 
 
 def _defer_import(contact_import: ContactImport, schedule_at: datetime | None) -> None:
-    # In the transaction of the rest: no worker sees the job before the file.
+    # In the caller's transaction: no worker sees the job before the file.
     job = tasks.import_contacts.configure(schedule_at=schedule_at)
     contact_import.job_id = job.defer(import_id=contact_import.pk)
     contact_import.save(update_fields=["job"])
@@ -261,12 +264,12 @@ def _defer_import(contact_import: ContactImport, schedule_at: datetime | None) -
 def _import_chunk(
     contact_import: ContactImport, rows: Sequence[Row], text: StoredText
 ) -> None:
-    """Import rows; the text has been read up to the last of them."""
+    """Import rows; the text has been read up to the last one."""
     contacts: list[Contact] = []
     rejected: list[RejectedRow] = []
     for row in rows:
         contact = Contact(**row.fields)
-        # One form, because it is the key.
+        # Lower case, because the address is the key.
         contact.email = contact.email.lower()
         if problem := row.problem or _find_problem(contact):
             rejected.append(_reject(contact_import, row, problem))
@@ -292,10 +295,10 @@ def _finish_import(contact_import: ContactImport) -> None:
 
 
 def _advance(contact_import: ContactImport, **changes: object) -> None:
-    """Change and lock an import, if no other worker has changed it since it was read.
+    """Change and lock an import, unless another worker has changed it meanwhile.
 
     Raises:
-        TakenOver: Another worker has.
+        TakenOver: Another worker has changed it.
     """
     unchanged = ContactImport.objects.filter(
         pk=contact_import.pk, cursor=contact_import.cursor, finished_at=None
@@ -320,7 +323,7 @@ def _reject(contact_import: ContactImport, row: Row, problem: str) -> RejectedRo
         contact_import=contact_import,
         line=row.line,
         reason=problem,
-        # PostgreSQL's texts hold no NUL characters.
+        # A text in PostgreSQL cannot contain NUL characters.
         values=[
             value.replace("\0", "\N{REPLACEMENT CHARACTER}") for value in row.values
         ],
@@ -328,20 +331,20 @@ def _reject(contact_import: ContactImport, row: Row, problem: str) -> RejectedRo
 
 
 def _upsert_contacts(contacts: Iterable[Contact], *, fields: Sequence[str]) -> None:
-    # PostgreSQL does not upsert a row twice in one statement: the last one wins.
+    # PostgreSQL cannot upsert a row twice in one statement: the last one wins.
     by_email = {contact.email: contact for contact in contacts}
     Contact.objects.bulk_create(
-        # In one order, so that two imports at once cannot lock each other out.
+        # Sorted, so that two imports at once cannot deadlock.
         [by_email[email] for email in sorted(by_email)],
         update_conflicts=True,
         unique_fields=["email"],
-        # What the file does not name stays as it is.
+        # Fields that the file does not have stay as they are.
         update_fields=fields,
     )
 
 
-def _note_outcomes(stopped: QuerySet[ContactImport]) -> None:
-    """Note how jobs ended that the admin cancelled, or whose worker was killed."""
+def _record_outcomes(stopped: QuerySet[ContactImport]) -> None:
+    """Record the outcome if the admin cancelled the job, or its worker was killed."""
     for contact_import in stopped.select_related("job"):
         ContactImport.objects.filter(pk=contact_import.pk).update(
             outcome=contact_import.state
@@ -350,7 +353,7 @@ def _note_outcomes(stopped: QuerySet[ContactImport]) -> None:
 
 @transaction.atomic
 def _remove_texts(stopped: QuerySet[ContactImport]) -> None:
-    # Locked, so that none of them is resumed at the same time.
+    # Locked, so that nobody resumes one of them meanwhile.
     locked = stopped.select_for_update(of=("self",))
     ids = list(locked.values_list("pk", flat=True))
     ContactImport.objects.filter(pk__in=ids).update(digest=None)
@@ -358,7 +361,7 @@ def _remove_texts(stopped: QuerySet[ContactImport]) -> None:
 
 
 def _rejected_rows(import_id: int) -> Iterator[Sequence[object]]:
-    # In pages, because a pooler in front of the database may allow no cursors.
+    # In pages, because a pooler in front of the database may not allow cursors.
     line = 0
     rows = RejectedRow.objects.filter(contact_import=import_id).order_by("line")
     while page := list(rows.filter(line__gt=line)[:CHUNK_ROWS]):

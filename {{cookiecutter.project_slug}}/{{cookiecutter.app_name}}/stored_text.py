@@ -10,9 +10,9 @@ from .contacts_csv import BadFile
 from .models import ContactImport
 
 PIECE_LENGTH = 250_000
-"""Characters. UTF-8 needs 4 bytes for one at most, so a piece has at most 1 MB."""
+"""In characters. Each has at most 4 bytes in UTF-8, so a piece has at most 1 MB."""
 MAX_LINE_LENGTH = 1_000_000
-"""Characters. What is longer is split, so that memory does not grow with the file."""
+"""In characters. Longer lines are split, so that memory does not grow with them."""
 
 
 class StoredText(Iterator[str]):
@@ -21,8 +21,8 @@ class StoredText(Iterator[str]):
     One piece at a time is in memory.
 
     Attributes:
-        line: How many lines were read, by earlier workers too.
-        cursor: How many characters were read, by earlier workers too.
+        line: How many lines have been read, including those of earlier workers.
+        cursor: How many characters have been read, including those of earlier workers.
     """
 
     def __init__(self, contact_import: ContactImport) -> None:
@@ -32,7 +32,7 @@ class StoredText(Iterator[str]):
         self._lines = self._split(self._pieces())
 
     def store(self, file: BinaryIO) -> None:
-        """Store a file's text, with LF at the lines' ends, and the import's length.
+        """Store a file's text with LF as line ends, and set the import's length.
 
         Raises:
             BadFile: It is not UTF-8.
@@ -44,21 +44,21 @@ class StoredText(Iterator[str]):
             for number, piece in enumerate(pieces):
                 self._import.pieces.create(number=number, content=piece.encode())
                 self._import.length += len(piece)
-                # DEBUG keeps every query, with its megabyte.
+                # With DEBUG, Django keeps all queries, and these are large.
                 reset_queries()
         except UnicodeDecodeError:
             raise BadFile(
                 "The file is not UTF-8 text: save it as “CSV UTF-8”."
             ) from None
         finally:
-            # Dropping the wrapper would close the file, which belongs to the caller.
+            # Otherwise the wrapper would close the file, which belongs to the caller.
             text.detach()
 
     def __next__(self) -> str:
         """Read a line.
 
         Raises:
-            ImportPiece.DoesNotExist: The text was removed: the import is finished.
+            ImportPiece.DoesNotExist: The import is finished, and its text removed.
         """
         line = next(self._lines)
         self.line += 1

@@ -1,4 +1,4 @@
-"""The bridge: this app's jobs as Django sees them, to be deferred.
+"""The bridge: declares this app's jobs, so that Django can defer them.
 
 Their bodies are in the worker's `tasks` package, which nothing here imports.
 """
@@ -8,14 +8,24 @@ from jobs.bridge import job
 
 @job()
 def import_contacts(*, import_id: int) -> None:
-    """Import the rows of a `ContactImport` that are left."""
+    """Import the remaining rows of a `ContactImport`.
+
+    Not atomic: it commits after each chunk of rows, so that users see the progress.
+    """
 
 
 @job()
 def send_summary(*, import_id: int) -> None:
-    """Mail the owner of a `ContactImport` what became of it."""
+    """Mail the result of a `ContactImport` to its owner.
+
+    Not atomic: an e-mail cannot be rolled back.
+    """
 
 
-@job(queueing_lock="remove_old_imports", retry=None)
+@job(queueing_lock="remove_old_imports", retry=None, atomic=True)
 def remove_old_imports(timestamp: int) -> None:
-    """Remove imports that ended long ago, each night."""
+    """Remove imports that ended long ago, each night.
+
+    Atomic: it changes nothing but the database, so its changes and the end of the job
+    can be one transaction.
+    """

@@ -15,7 +15,7 @@ from .forms import ImportForm, SearchForm
 from .models import Contact, ContactImport, State
 from .services import AlreadyImporting
 
-SHOWN = 20
+IMPORTS_SHOWN = 20
 
 
 class UserRequest(HttpRequest):
@@ -43,7 +43,9 @@ def index(request: UserRequest) -> HttpResponse:
             except BadFile as error:
                 form.add_error("file", str(error))
             except AlreadyImporting:
-                form.add_error("file", "This file is on its way already: see below.")
+                form.add_error(
+                    "file", "This file is already being imported, or scheduled."
+                )
             else:
                 return redirect("contacts:index")
     context = {
@@ -62,18 +64,18 @@ def imports(request: UserRequest) -> HttpResponse:
 
 @require_POST
 def sample(request: UserRequest) -> HttpResponse:
-    """Import made-up contacts."""
+    """Import the sample contacts."""
     _require(request.user, "add", "change")
     try:
         services.start_sample_import(owner=request.user)
     except AlreadyImporting:
-        messages.info(request, "The sample contacts are on their way already.")
+        messages.info(request, "The sample contacts are already being imported.")
     return redirect("contacts:index")
 
 
 @require_POST
 def cancel(request: UserRequest, pk: int) -> HttpResponse:
-    """Cancel an import of the user's."""
+    """Cancel one of the user's imports."""
     get_object_or_404(ContactImport, pk=pk, owner=request.user)
     services.cancel_import(import_id=pk)
     return redirect("contacts:index")
@@ -81,17 +83,20 @@ def cancel(request: UserRequest, pk: int) -> HttpResponse:
 
 @require_POST
 def retry(request: UserRequest, pk: int) -> HttpResponse:
-    """Resume an import of the user's that stopped."""
+    """Resume one of the user's imports that has stopped."""
     _require(request.user, "add", "change")
     get_object_or_404(ContactImport, pk=pk, owner=request.user)
     if not services.retry_import(import_id=pk):
-        messages.info(request, "That import needs no retry, or its file is gone.")
+        messages.info(
+            request,
+            "This import has not stopped, or its file is gone: it cannot be retried.",
+        )
     return redirect("contacts:index")
 
 
 @require_GET
 def rejected(request: UserRequest, pk: int) -> StreamingHttpResponse:
-    """Download the rows of an import that were rejected."""
+    """Download the rejected rows of an import."""
     get_object_or_404(ContactImport, pk=pk, owner=request.user)
     return StreamingHttpResponse(
         services.rejected_csv(import_id=pk),
@@ -102,7 +107,7 @@ def rejected(request: UserRequest, pk: int) -> StreamingHttpResponse:
 
 @require_GET
 def contacts(request: UserRequest) -> HttpResponse:
-    """List the contacts, or those that are searched for, page by page."""
+    """List all contacts, or those that match a search, page by page."""
     if not (_may(request.user, "view") or _may(request.user, "change")):
         raise PermissionDenied
     form = SearchForm(request.GET)
@@ -111,7 +116,7 @@ def contacts(request: UserRequest) -> HttpResponse:
     context = {
         "form": form,
         "search": form.cleaned_data.get("search", ""),
-        "later": bool(form.cleaned_data.get("after")),
+        "is_first_page": not form.cleaned_data.get("after"),
         "contacts": shown,
         "next": shown[-1].email if len(found) > len(shown) else "",
     }
@@ -119,7 +124,7 @@ def contacts(request: UserRequest) -> HttpResponse:
 
 
 def _may(user: User, *actions: str) -> bool:
-    """Whether the user may do something to contacts; an import adds and changes."""
+    """Whether the user has these permissions for contacts. Imports add and change."""
     label = Contact._meta.app_label
     return user.has_perms([f"{label}.{action}_contact" for action in actions])
 
@@ -131,7 +136,7 @@ def _require(user: User, *actions: str) -> None:
 
 def _imports(user: User) -> dict[str, Any]:
     own = ContactImport.objects.filter(owner=user).select_related("job")
-    shown = list(own.order_by("-created_at")[:SHOWN])
+    shown = list(own.order_by("-created_at")[:IMPORTS_SHOWN])
     active = [one for one in shown if one.is_active]
     not_due = all(one.state in (State.SCHEDULED, State.RETRYING) for one in active)
     return {

@@ -7,7 +7,7 @@ from django.apps import AppConfig
 
 
 class LoadConfig(AppConfig):
-    """Loads what the queue at hand registers."""
+    """Loads the module of the measured queue."""
 
     name = "load"
 

@@ -10,7 +10,7 @@ class Item(models.Model):
 
 
 class Call(models.Model):
-    """A job, for the queue whose jobs are rows of the project's own."""
+    """A job of django-pgpubsub, which keeps jobs in a table of the project."""
 
     name = models.CharField(max_length=10)
     sent = models.FloatField()

@@ -29,7 +29,7 @@ def user(user: User) -> User:
 
 @pytest.fixture
 def csv_file() -> CsvFile:
-    """Make an open file of lines of text."""
+    """Return a function that makes an open file of lines."""
 
     def make(*lines: str, encoding: str = "utf-8") -> BytesIO:
         return BytesIO("".join(f"{line}\n" for line in lines).encode(encoding))

@@ -1,4 +1,4 @@
-"""The parser, which knows text only."""
+"""The CSV parser."""
 
 from io import StringIO
 
@@ -39,7 +39,7 @@ def test_a_bad_row_says_why_and_the_next_is_read(text: str, problem: str) -> Non
     assert not good.problem
 
 
-def test_a_quote_that_is_never_closed_says_how_far_it_reaches() -> None:
+def test_an_unclosed_quote_is_reported_with_its_last_line() -> None:
     [row] = read("email,name", 'a@b.org,"A', "c@d.org,C")
     assert row.problem == "unexpected end of data"
     assert (row.line, row.last_line) == (2, 3)

@@ -32,7 +32,7 @@ Start = Callable[..., ContactImport]
 
 @pytest.fixture
 def start(user: User, csv_file: CsvFile) -> Start:
-    """Start an import of lines."""
+    """Return a function that starts an import of lines."""
 
     def make(*lines: str) -> ContactImport:
         return services.start_import(owner=user, filename="a", file=csv_file(*lines))
@@ -49,20 +49,20 @@ def run(contact_import: ContactImport, chunks: int = -1) -> bool:
     return done
 
 
-def end_job(contact_import: ContactImport, status: str) -> None:
-    """Do as a worker does when a job ends."""
+def set_status(contact_import: ContactImport, status: str) -> None:
+    """Set the status of an import's job, as a worker does."""
     QueuedJob.objects.filter(pk=contact_import.job_id).update(status=status)
 
 
 def prune_jobs(settings: Settings) -> None:
-    """Do as the queue does a week later."""
+    """Prune all jobs, as the queue does a week after their end."""
     settings.JOBS_KEPT = timedelta(0)
     upkeep.prune()
     assert not QueuedJob.objects.exists()
 
 
 def fail(*args: object, **kwargs: object) -> None:
-    """Be a database that is away."""
+    """Fail as if the database were down."""
     raise OperationalError
 
 
@@ -86,7 +86,7 @@ def test_starting_stores_the_file_and_defers_the_job(start: Start) -> None:
     )
 
 
-def test_of_a_bad_file_nothing_is_stored(user: User) -> None:
+def test_nothing_of_a_bad_file_is_stored(user: User) -> None:
     file = BytesIO(b"email\n" + b"a@b.org\n" * 100_000 + b"\xff")
     with pytest.raises(BadFile):
         services.start_import(owner=user, filename="a", file=file)
@@ -95,19 +95,19 @@ def test_of_a_bad_file_nothing_is_stored(user: User) -> None:
     assert not QueuedJob.objects.exists()
 
 
-def test_an_import_updates_what_the_file_names(start: Start) -> None:
+def test_an_import_updates_the_fields_in_the_file(start: Start) -> None:
     Contact.objects.create(email="a@b.org", name="Old", phone="1")
     assert run(start("email,name", "A@B.org,New", "c@d.org,Carl"))
     assert contacts() == [("a@b.org", "New"), ("c@d.org", "Carl")]
     assert Contact.objects.get(email="a@b.org").phone == "1"
 
 
-def test_a_file_may_name_nothing_but_addresses(start: Start) -> None:
+def test_a_file_may_have_nothing_but_addresses(start: Start) -> None:
     assert run(start("email", "a@b.org"))
     assert contacts() == [("a@b.org", "")]
 
 
-def test_of_two_rows_with_one_address_the_last_wins(start: Start) -> None:
+def test_the_last_of_two_rows_with_one_address_wins(start: Start) -> None:
     contact_import = start("email,name", "a@b.org,1", "a@b.org,2")
     run(contact_import)
     assert contacts() == [("a@b.org", "2")]
@@ -179,7 +179,7 @@ def test_a_failing_chunk_changes_nothing(
     assert contact_import.reason == "OperationalError after line 1"
 
 
-def test_of_two_workers_one_stops(
+def test_one_of_two_workers_stops(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "CHUNK_ROWS", 1)
@@ -197,7 +197,7 @@ def test_of_two_workers_one_stops(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_imports_at_once_do_not_lock_each_other_out(start: Start) -> None:
+def test_two_imports_at_once_do_not_deadlock(start: Start) -> None:
     def work(contact_import: ContactImport) -> bool:
         try:
             return run(contact_import)
@@ -218,7 +218,9 @@ def test_two_imports_at_once_do_not_lock_each_other_out(start: Start) -> None:
     assert Contact.objects.count() == len(numbers)
 
 
-def test_the_end_removes_the_file_and_defers_one_summary(start: Start) -> None:
+def test_a_finished_import_removes_its_text_and_defers_one_summary(
+    start: Start,
+) -> None:
     contact_import = start("email", "a@b.org")
     assert run(contact_import)
     assert run(contact_import)
@@ -238,14 +240,14 @@ def test_the_summary_is_sent_to_the_owner_once(start: Start) -> None:
     assert message.body == "1 row was imported, and 1 was rejected.\n"
 
 
-def test_the_summary_counts_in_good_english(start: Start) -> None:
+def test_the_summary_has_the_right_plurals(start: Start) -> None:
     contact_import = start("email", "a@b.org", "c@d.org")
     run(contact_import)
     services.send_summary(import_id=contact_import.pk)
     assert mail.outbox[0].body == "2 rows were imported, and 0 were rejected.\n"
 
 
-def test_the_sample_is_imported_but_for_its_bad_rows(user: User) -> None:
+def test_the_sample_is_imported_except_for_its_bad_rows(user: User) -> None:
     contact_import = services.start_sample_import(owner=user)
     assert run(contact_import)
     assert (contact_import.imported, contact_import.rejected) == (9_980, 20)
@@ -255,7 +257,7 @@ def test_the_sample_is_imported_but_for_its_bad_rows(user: User) -> None:
 def test_the_file_of_an_active_import_is_rejected(start: Start, user: User) -> None:
     contact_import = start("email", "a@b.org")
     for status in ("todo", "doing"):
-        end_job(contact_import, status)
+        set_status(contact_import, status)
         with pytest.raises(AlreadyImporting):
             start("email", "a@b.org")
     assert ContactImport.objects.count() == QueuedJob.objects.count() == 1
@@ -273,7 +275,7 @@ def test_other_owners_may_import_the_same_file(start: Start, csv_file: CsvFile) 
 
 def test_uploading_a_file_again_resumes_its_import(start: Start) -> None:
     contact_import = start("email", "a@b.org")
-    end_job(contact_import, "failed")
+    set_status(contact_import, "failed")
     assert start("email", "a@b.org").pk == contact_import.pk
     assert state(contact_import) == State.WAITING
 
@@ -297,30 +299,30 @@ def test_cancelling_takes_a_waiting_import_out_of_the_queue(start: Start) -> Non
 
 def test_cancelling_asks_a_running_import_to_stop(start: Start) -> None:
     contact_import = start("email", "a@b.org")
-    end_job(contact_import, "doing")
+    set_status(contact_import, "doing")
     services.cancel_import(import_id=contact_import.pk)
     assert state(contact_import) == State.STOPPING
-    # What becomes of it when its worker stops, and when its worker is killed.
+    # The status after its worker has stopped, and after its worker was killed.
     for status in ("aborted", "failed"):
-        end_job(contact_import, status)
+        set_status(contact_import, status)
         assert state(contact_import) == State.CANCELLED
 
 
-def test_cancelling_changes_nothing_when_an_import_is_over(start: Start) -> None:
+def test_cancelling_changes_nothing_after_an_import_has_ended(start: Start) -> None:
     contact_import = start("email", "a@b.org")
     run(contact_import)
-    end_job(contact_import, "succeeded")
+    set_status(contact_import, "succeeded")
     services.cancel_import(import_id=contact_import.pk)
     assert state(contact_import) == State.DONE
 
 
-def test_a_retry_resumes_the_import_where_it_stopped(
+def test_a_retry_resumes_an_import_where_it_stopped(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "CHUNK_ROWS", 1)
     contact_import = start("email", "a@b.org", "b@b.org")
     run(contact_import, chunks=1)
-    end_job(contact_import, "failed")
+    set_status(contact_import, "failed")
     assert services.retry_import(import_id=contact_import.pk)
     Contact.objects.all().delete()
     assert run(contact_import)
@@ -331,7 +333,7 @@ def test_a_retry_resumes_the_import_where_it_stopped(
 def test_an_import_is_never_retried_twice_at_once(start: Start) -> None:
     contact_import = start("email", "a@b.org")
     assert not services.retry_import(import_id=contact_import.pk)
-    end_job(contact_import, "failed")
+    set_status(contact_import, "failed")
     assert services.retry_import(import_id=contact_import.pk)
     assert not services.retry_import(import_id=contact_import.pk)
     assert QueuedJob.objects.count() == 2
@@ -364,37 +366,37 @@ def test_all_rejected_rows_are_downloaded_in_order(
     assert [line.split(",")[0] for line in lines] == ["2", "3", "4", "5", "6"]
 
 
-def test_an_import_knows_how_it_ended_when_its_job_is_gone(
+def test_an_import_knows_how_it_ended_after_its_job_was_pruned(
     start: Start, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting, running, failing = (start("email", f"{n}@b.org") for n in range(3))
     services.cancel_import(import_id=waiting.pk)
     assert not run(running, chunks=0)
-    end_job(running, "aborted")
+    set_status(running, "aborted")
     services.cancel_import(import_id=failing.pk)
     services.retry_import(import_id=failing.pk)
     monkeypatch.setattr(Contact.objects, "bulk_create", fail)
     with pytest.raises(OperationalError):
         run(failing)
     failing.refresh_from_db()
-    end_job(failing, "failed")
+    set_status(failing, "failed")
     prune_jobs(settings)
     assert state(waiting) == State.CANCELLED
     assert state(running) == State.CANCELLED
     assert state(failing) == State.FAILED
 
 
-def test_the_nightly_clean_up_notes_how_jobs_ended_by_other_means(
+def test_the_nightly_clean_up_records_how_jobs_ended(
     start: Start, settings: Settings
 ) -> None:
-    """The admin cancels them, or their worker is killed while it stops."""
+    """They were cancelled in the admin, or their worker was killed."""
     cancelled, stopping, asked = (start("email", f"{n}@b.org") for n in range(3))
-    end_job(cancelled, "cancelled")
+    set_status(cancelled, "cancelled")
     assert not run(stopping, chunks=0)
-    end_job(stopping, "failed")
-    end_job(asked, "doing")
+    set_status(stopping, "failed")
+    set_status(asked, "doing")
     services.cancel_import(import_id=asked.pk)
-    end_job(asked, "failed")
+    set_status(asked, "failed")
     services.remove_old_imports()
     prune_jobs(settings)
     assert state(cancelled) == State.CANCELLED
@@ -413,11 +415,11 @@ def test_the_nightly_clean_up_notes_how_jobs_ended_by_other_means(
         (31, "doing", True, True),
     ],
 )
-def test_old_imports_are_removed_and_texts_before_them(
+def test_old_imports_are_removed_and_their_texts_earlier(
     start: Start, days: int, status: str, kept: bool, text: bool
 ) -> None:
     contact_import = start("email", "bad")
-    end_job(contact_import, status)
+    set_status(contact_import, status)
     ContactImport.objects.update(created_at=timezone.now() - timedelta(days=days))
     services.remove_old_imports()
     assert ContactImport.objects.exists() == kept
@@ -436,9 +438,7 @@ def test_old_imports_are_removed_and_texts_before_them(
         ("%", []),
     ],
 )
-def test_contacts_are_found_by_how_they_begin(
-    db: None, search: str, found: list[str]
-) -> None:
+def test_contacts_are_found_by_prefix(db: None, search: str, found: list[str]) -> None:
     Contact.objects.create(email="c@b.org", company="Acme")
     Contact.objects.create(email="b@b.org", name="Ann")
     Contact.objects.create(email="a@b.org", company="ACME Ltd.")
@@ -457,7 +457,7 @@ def test_a_search_finds_the_first_of_each_field(
     assert [contact.email for contact in contacts] == ["ann@b.org", "b@b.org"]
 
 
-def test_a_page_of_contacts_begins_after_the_last_of_the_page_before(
+def test_a_page_of_contacts_begins_after_the_previous_page(
     db: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "PAGE_ROWS", 2)

@@ -1,4 +1,4 @@
-"""The stored text, and the rows that are read from it."""
+"""The stored text, and the rows read from it."""
 
 from io import BytesIO
 
@@ -40,7 +40,7 @@ def test_a_byte_order_mark_is_not_part_of_the_text(
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_every_kind_of_line_end_is_read(
+def test_every_kind_of_line_ending_is_read(
     contact_import: ContactImport, end: str
 ) -> None:
     file = BytesIO(f'a@b.org,"A{end}B"{end}c@d.org,C'.encode())

@@ -58,7 +58,7 @@ def test_an_upload_starts_an_import(ann: Client, csv_file: CsvFile) -> None:
         (b"no header", "The first line must name the columns"),
     ],
 )
-def test_a_bad_file_is_rejected_with_a_sentence(
+def test_a_bad_file_is_rejected_with_a_reason(
     ann: Client, content: bytes, reason: str
 ) -> None:
     response = ann.post(INDEX, {"file": BytesIO(content)})
@@ -66,7 +66,7 @@ def test_a_bad_file_is_rejected_with_a_sentence(
     assert not ContactImport.objects.exists()
 
 
-def test_a_file_over_the_limit_is_rejected_with_a_sentence(
+def test_a_file_over_the_limit_is_rejected_with_a_reason(
     ann: Client, csv_file: CsvFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forms, "MAX_SIZE", 10)
@@ -74,11 +74,11 @@ def test_a_file_over_the_limit_is_rejected_with_a_sentence(
     assert "The file is 14\xa0bytes; the limit is 10" in response.content.decode()
 
 
-def test_no_file_is_rejected_with_a_sentence(ann: Client) -> None:
+def test_a_form_without_a_file_is_rejected(ann: Client) -> None:
     assert b"This field is required." in ann.post(INDEX).content
 
 
-def test_importing_needs_the_permissions_of_an_upsert(
+def test_importing_needs_the_permissions_to_add_and_to_change(
     ann: Client, user: User, csv_file: CsvFile
 ) -> None:
     user.user_permissions.filter(codename="change_contact").delete()
@@ -87,7 +87,7 @@ def test_importing_needs_the_permissions_of_an_upsert(
     assert b"ask an administrator" in ann.get(INDEX).content
 
 
-def test_imports_are_seen_by_their_owner_alone(
+def test_imports_are_seen_only_by_their_owner(
     ann: Client, user: User, csv_file: CsvFile
 ) -> None:
     services.start_import(
@@ -99,7 +99,7 @@ def test_imports_are_seen_by_their_owner_alone(
     assert b"secret.csv" not in ann.get(INDEX).content
 
 
-def test_the_page_stops_asking_when_nothing_runs(
+def test_the_page_stops_polling_when_nothing_runs(
     ann: Client, user: User, csv_file: CsvFile
 ) -> None:
     done = services.start_import(owner=user, filename="a", file=csv_file("email"))
@@ -109,7 +109,7 @@ def test_the_page_stops_asking_when_nothing_runs(
     assert b"hx-get" not in page
 
 
-def test_polls_load_no_file(
+def test_polling_loads_no_file(
     ann: Client,
     user: User,
     csv_file: CsvFile,
@@ -123,15 +123,15 @@ def test_polls_load_no_file(
     assert not any("importpiece" in q["sql"] for q in queries.captured_queries)
 
 
-def test_the_same_file_twice_is_answered_with_a_sentence(
+def test_the_same_file_twice_is_rejected_with_a_reason(
     ann: Client, csv_file: CsvFile
 ) -> None:
     ann.post(INDEX, {"file": csv_file("email", "a@b.org")})
     response = ann.post(INDEX, {"file": csv_file("email", "a@b.org")})
-    assert b"This file is on its way already" in response.content
+    assert b"This file is already being imported" in response.content
     ann.post(SAMPLE)
     response = ann.post(SAMPLE, follow=True)
-    assert b"sample contacts are on their way already" in response.content
+    assert b"sample contacts are already being imported" in response.content
     assert QueuedJob.objects.count() == 2
 
 
@@ -139,7 +139,7 @@ def test_the_same_file_twice_is_answered_with_a_sentence(
     ("cookie", "zone"),
     [("Asia/Tokyo", "Asia/Tokyo"), ("", "UTC"), ("Asia", "UTC"), ("../x", "UTC")],
 )
-def test_an_import_may_be_scheduled_in_the_browsers_time_zone(
+def test_an_import_is_scheduled_in_the_browsers_time_zone(
     ann: Client, csv_file: CsvFile, cookie: str, zone: str
 ) -> None:
     ann.cookies["timezone"] = cookie
@@ -212,12 +212,12 @@ def test_contacts_are_listed_page_by_page(
 
 
 @pytest.mark.parametrize("search", ["nobody", "a\0b"])
-def test_a_search_that_finds_nothing_is_a_page(ann: Client, search: str) -> None:
+def test_a_search_without_results_shows_an_empty_page(ann: Client, search: str) -> None:
     response = ann.get(CONTACTS, {"search": search})
     assert response.status_code == HTTPStatus.OK
     assert b"<table" not in response.content
 
 
-def test_contacts_are_seen_by_those_who_may(ann: Client, user: User) -> None:
+def test_listing_contacts_needs_a_permission(ann: Client, user: User) -> None:
     user.user_permissions.clear()
     assert ann.get(CONTACTS).status_code == HTTPStatus.FORBIDDEN

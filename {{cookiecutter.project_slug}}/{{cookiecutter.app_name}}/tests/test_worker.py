@@ -1,17 +1,20 @@
-"""The whole way, with the worker that production starts."""
+"""From an upload to contacts, with a real worker."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
+import pytest
 from django.db import connections, transaction
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from jobs.models import QueuedJob
-from jobs.testing import Wait, Worker
+from jobs.testing import Wait, Worker, drain_queue
 from users.models import User
 
-from .. import services
-from ..models import Contact, ContactImport
+from .. import services, tasks
+from ..models import Contact, ContactImport, ImportPiece
 from .conftest import CsvFile
 
 
@@ -36,7 +39,7 @@ def test_the_worker_sees_a_job_after_the_commit(
     worker: Worker, user: User, csv_file: CsvFile, wait_until: Wait
 ) -> None:
     def overtake() -> None:
-        """Have a job done that was deferred later, on another connection."""
+        """Defer a later job on another connection, and wait until it is done."""
         try:
             file = csv_file("email,name")
             other = services.start_import(owner=user, filename="b", file=file)
@@ -83,3 +86,34 @@ def test_a_stopped_worker_gives_its_job_back(
         wait_until(lambda: is_done(started.pk))
     assert ContactImport.objects.get(pk=started.pk).imported == 20_000
     assert Contact.objects.count() == 20_000
+
+
+@pytest.fixture
+def old_import(transactional_db: None, user: User, csv_file: CsvFile) -> ContactImport:
+    """An import that the nightly clean-up removes."""
+    old = services.start_import(owner=user, filename="a", file=csv_file("email"))
+    services.cancel_import(import_id=old.pk)
+    ContactImport.objects.update(created_at=timezone.now() - timedelta(days=31))
+    return old
+
+
+def test_the_nightly_clean_up_removes_old_imports(old_import: ContactImport) -> None:
+    tasks.remove_old_imports.defer(timestamp=0)
+    assert drain_queue() == {"cancelled": 1, "succeeded": 1}
+    assert not ContactImport.objects.exists()
+
+
+def test_a_failed_nightly_clean_up_changes_nothing(
+    old_import: ContactImport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Because its job is atomic."""
+
+    def fail(*args: object) -> None:
+        assert not ContactImport.objects.exists()
+        raise KeyError
+
+    monkeypatch.setattr(services, "_remove_texts", fail)
+    tasks.remove_old_imports.defer(timestamp=0)
+    assert drain_queue(raises=False) == {"cancelled": 1, "failed": 1}
+    assert ContactImport.objects.exists()
+    assert ImportPiece.objects.exists()

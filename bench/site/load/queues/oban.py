@@ -35,7 +35,7 @@ WORKERS = {name: worker(name, body) for name, body in jobs.ASYNC.items()} | {
 
 @functools.cache
 def client() -> tuple[asyncio.Runner, Oban]:
-    """Return an event loop, and what enqueues in it."""
+    """Return an event loop, and the Oban client in it."""
     runner = asyncio.Runner()
 
     async def connect() -> Oban:

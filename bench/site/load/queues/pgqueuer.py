@@ -46,7 +46,7 @@ def unpacked(body: Callable[[float], Any]) -> Callable[[Job], Any]:
 
 @functools.cache
 def queries() -> SyncQueries:
-    """Return what enqueues on Django's connection, and so in its transactions."""
+    """Return the queries that enqueue on Django's connection, and so in its transactions."""
     connection.ensure_connection()
     return SyncQueries(SyncPsycopgDriver(connection.connection))
 

@@ -1,4 +1,4 @@
-"""Procrastinate in the way of its Django documentation."""
+"""Procrastinate, as its documentation for Django shows it."""
 
 from procrastinate.contrib.django import app
 

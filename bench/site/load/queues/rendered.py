@@ -1,4 +1,4 @@
-"""The rendered project: a bridge, as its apps have one."""
+"""The rendered project: a bridge that declares the jobs, as in its apps."""
 
 import os
 

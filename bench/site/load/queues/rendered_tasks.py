@@ -19,7 +19,7 @@ for name, body in {**jobs.SYNC, **jobs.ASYNC}.items():
 
 
 async def seldom(connection: AsyncConnection[Any]) -> None:
-    """Check a connection once a second, or if the server has said something."""
+    """Check a connection once a second, or if the server has sent something."""
     now = time.monotonic()
     unread = select.poll()
     unread.register(connection.fileno(), select.POLLIN)
@@ -29,18 +29,18 @@ async def seldom(connection: AsyncConnection[Any]) -> None:
 
 
 def pool_with(check: Any) -> Any:
-    """Return what makes a pool with another check of its connections."""
+    """Return a factory of pools that check their connections in another way."""
     return lambda **options: AsyncConnectionPool(**options | {"check": check})
 
 
 async def only_sort(connection: AsyncConnection[Any]) -> None:
-    """Leave a query its BEGIN and COMMIT."""
+    """Turn sorting off, but do not turn autocommit on."""
     await connection.execute("SET enable_sort = off")
     await connection.commit()
 
 
 async def only_autocommit(connection: AsyncConnection[Any]) -> None:
-    """Leave PostgreSQL all its ways to find the next job."""
+    """Turn autocommit on, but do not turn sorting off."""
     await connection.set_autocommit(True)
 
 

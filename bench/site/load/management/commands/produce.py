@@ -1,4 +1,4 @@
-"""The producing side: what a view of the site would do, again and again."""
+"""Enqueues jobs again and again, as a view of the site would do it."""
 
 import json
 import os
@@ -38,7 +38,7 @@ class Command(BaseCommand):
         self.stdout.write(json.dumps(getattr(self, action)(number)))
 
     def fill(self, number: int) -> None:
-        """Enqueue in the fastest way that the queue has."""
+        """Enqueue jobs in the fastest way that the queue offers."""
         many = getattr(self.queue, "enqueue_many", None)
         for start in range(0, number, CHUNK):
             size = min(CHUNK, number - start)
@@ -49,14 +49,14 @@ class Command(BaseCommand):
                     self.one()
 
     def enqueue(self, number: int) -> dict[str, float]:
-        """Return calls per second, one by one and in batches, and what a row with a job costs."""
+        """Return calls per second, one by one and in batches, and how much slower a row with a job is."""
         for call in 10 * (self.one, self.row, self.row_and_job):
             call()
         rates = {"one by one": number / seconds(self.one, number)}
         if many := getattr(self.queue, "enqueue_many", None):
             sents = [time.time()] * CHUNK
             rates[f"in batches of {CHUNK}"] = 4 * CHUNK / seconds(lambda: many(self.job, sents), 4)
-        # In turn: what else the machine does hits both alike.
+        # In turn, so that other load on the machine affects both alike.
         turns = [(seconds(self.row), seconds(self.row_and_job)) for _ in range(number)]
         row, row_and_job = map(sum, zip(*turns, strict=True))
         return rates | {"row kept": row / row_and_job}
