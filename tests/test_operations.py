@@ -224,7 +224,7 @@ def test_prometheus_is_answered_if_it_knows_the_token(production: Production) ->
 @pytest.mark.timeout(300)
 def test_a_worker_has_as_few_connections_as_is_promised(production: Production) -> None:
     """T12: at rest, with a job in every place, and after them."""
-    least, most = 5, 10
+    least, most = 6, 11
     production.worker()
     wait_until(lambda: production.connections() >= least)
     with held_up(production.database, 0):
