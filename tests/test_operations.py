@@ -223,7 +223,7 @@ def test_prometheus_gets_metrics_if_it_knows_the_token(production: Production) -
 @pytest.mark.timeout(300)
 def test_a_worker_has_as_few_connections_as_promised(production: Production) -> None:
     """Idle, with as many jobs as it runs at once, and after them."""
-    least, most = 5, 10
+    least, most = 6, 11
     production.worker()
     wait_until(lambda: production.connections() >= least)
     with block_import(production.database, 0):

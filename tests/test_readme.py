@@ -161,14 +161,25 @@ def test_the_chapters_on_a_job(copy: Project) -> None:
     (check,) = commands(change)
     assert "no issues" in run(copy, check)
     done = run_worker(copy)
-    assert "Starting job shop.announce_item[" in done
+    assert re.search(r"Job shop\.announce_item\[\d+\] ended with status: Error", done)
     assert "Item matching query does not exist" in done
 
-    # A job that still waits when its definitions are gone is named.
+    # A job whose arguments no longer fit is named, and one that waits without a task.
+    old_call = """
+from procrastinate.contrib.django import app
+app.configure_task("shop.finish_item").defer(item=0)
+"""
+    shell(copy, old_call)
+    named = run(copy, check)
+    assert "shop.finish_item" in named
+    assert "jobs.W006" in named
+    assert "TypeError" in run_worker(copy)
     shell(copy, "from shop import tasks; tasks.advertise_item.defer(item_id=0)")
     replace(copy, new.file, re.escape(new.content), "")
     replace(copy, "tasks/shop.py", r"@bridge\.advertise_item(.|\n)+?\n(?=\n|\Z)", "")
-    assert "Jobs wait as shop.advertise_item, which is no task." in run(copy, check)
+    named = run(copy, check)
+    assert "shop.advertise_item" in named
+    assert "jobs.W003" in named
     assert "TaskNotFound" in run_worker(copy)
     assert "no issues" in run(copy, check)
 
@@ -182,7 +193,10 @@ def replace(project: Project, file: str, pattern: str, by: str) -> None:
 
 @pytest.mark.timeout(300)
 def test_the_chapters_on_more_kinds_of_jobs(shop: Project) -> None:
-    chapters = ("Retries", "Periodic jobs", "Async jobs", "Progress and results")
+    chapters = (
+        *("Retries", "Exactly once", "Time limits", "Periodic jobs", "Async jobs"),
+        "Progress and results",
+    )
     for heading in chapters:
         follow(shop, section(shop, JOBS, heading))
     sort_imports(shop)
@@ -190,26 +204,35 @@ def test_the_chapters_on_more_kinds_of_jobs(shop: Project) -> None:
     shop.run("manage.py", "migrate")
     lint(shop)
 
-    # Cron lines are in UTC, whatever the settings say.
+    # Cron lines are in UTC, whatever the settings say, or in their own time zone.
     replace(shop, f"{shop.slug}/settings.py", 'TIME_ZONE = "UTC"', 'TIME_ZONE = "Asia/Tokyo"')
-    next_tick = """
+    ticks = """
+from datetime import UTC, datetime
 from jobs import upstream
 from jobs.worker import find_app
 app = find_app()
 app.perform_import_paths()
-for periodic in upstream.periodic_tasks(app).values():
-    if periodic.task.name == "shop.remove_old_items":
-        print(periodic.croniter.get_next(float, start_time=0.0))
+clocks = {one.task.name: one.croniter for one in upstream.periodic_tasks(app).values()}
+def ticks(name, month, day):
+    at = datetime(2026, month, day, tzinfo=UTC).timestamp()
+    for _ in range(2):
+        at = clocks[name].get_next(float, start_time=at)
+        print(f"{datetime.fromtimestamp(at, UTC):%d %H:%M}", end=" ")
+ticks("maintenance.prune", 3, 29)
+ticks("shop.remove_old_items", 3, 29)
+ticks("shop.remove_old_items", 10, 25)
 """
-    assert float(shell(shop, next_tick)) == 2.5 * 60 * 60
+    utc, gap, twice = "29 03:30 30 03:30", "29 01:00 30 00:30", "25 00:30 25 01:30"
+    assert shell(shop, ticks).strip() == f"{utc} {gap} {twice}"
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         shell(
             shop,
             f"""
+from datetime import timedelta
 from shop import services, tasks
-from shop.models import Item
+from shop.models import Item, Stock
 item = Item.objects.create(name="Tea")
 tasks.ask_supplier.defer(item_id=item.pk, host="127.0.0.1", port={port})
 tasks.order_item.defer(item_id=item.pk)
@@ -218,18 +241,28 @@ assert services.report_state(report) == "todo"
 cancelled = services.start_report()
 services.cancel_report(cancelled)
 assert services.report_state(cancelled) == "cancelled"
+Stock.objects.create(item=item, left=1)
+tasks.restock_item.defer(item_id=item.pk, number=2)
+tasks.pack_item.configure(lock="one", schedule_in=timedelta(hours=1)).defer(item_id=item.pk)
+tasks.pack_item.configure(lock="one").defer(item_id=item.pk)
+tasks.pack_item.configure(lock="two").defer(item_id=item.pk)
 """,
         )
         done = run_worker(shop)
     assert re.search(r"Job shop\.order_item\[\d+\] ended with status: Error, to retry", done)
     state = """
+from jobs.models import QueuedJob
 from shop import services
-from shop.models import Item, Report
-print(Item.objects.get().finished_at is not None, end=" ")
+from shop.models import Item, Report, Stock
+print(Item.objects.get().finished_at is not None, Stock.objects.get().left, end=" ")
+packing = QueuedJob.objects.filter(task_name="shop.pack_item").order_by("pk")
+print(*packing.values_list("status", flat=True), end=" ")
 for report in Report.objects.order_by("pk"):
     print(services.report_state(report), report.done, report.total, report.text, end=" ")
 """
-    assert shell(shop, state).strip() == "True finished 1 1 Tea cancelled 0 1"
+    # A job for later holds up the next one of its lock, and no other.
+    packed = "todo todo succeeded"
+    assert shell(shop, state).strip() == f"True 3 {packed} finished 1 1 Tea cancelled 0 1"
 
 
 def test_an_app_that_a_team_has_gets_a_job(copy: Project) -> None:

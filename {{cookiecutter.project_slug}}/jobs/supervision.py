@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import os
 import socket
@@ -25,7 +26,6 @@ from procrastinate.exceptions import ConnectorException, JobAborted, UniqueViola
 from procrastinate.jobs import Job, Status
 from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
-from psycopg.types.json import Jsonb
 
 from . import failures, retry, runs, upstream
 
@@ -60,7 +60,7 @@ JOIN jobs_workerinfo ON worker_id = worker.id
 WHERE NOT EXISTS (
     SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND classid = {LOCK_CLASS}
-        AND objid = worker.id %% 2147483648
+        AND objid = mod(worker.id, 2147483648)
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 )
 """
@@ -72,7 +72,8 @@ WHERE id = ANY(%(workers)s)
 
 INSERT_WORKER_INFO = """
 INSERT INTO jobs_workerinfo (worker_id, host, pid, started_at, queues, tasks, periodic)
-VALUES (%(worker_id)s, %(host)s, %(pid)s, now(), %(queues)s, %(tasks)s, %(periodic)s)
+VALUES (%(worker_id)s, %(host)s, %(pid)s, now(), %(queues)s::jsonb, %(tasks)s::jsonb,
+    %(periodic)s::jsonb)
 ON CONFLICT (worker_id) DO NOTHING
 """
 
@@ -237,9 +238,9 @@ class SupervisedWorker(upstream.Worker):
             worker_id=self.worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
-            queues=Jsonb(sorted(self.queues or [])),
-            tasks=Jsonb(sorted(self.app.tasks)),
-            periodic=Jsonb({one.task.name: one.cron for one in periodic}),
+            queues=json.dumps(sorted(self.queues or [])),
+            tasks=json.dumps(sorted(self.app.tasks)),
+            periodic=json.dumps({one.task.name: one.cron for one in periodic}),
         )
 
     def _enforce_time_limits(self) -> None:

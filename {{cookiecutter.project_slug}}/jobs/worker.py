@@ -1,5 +1,7 @@
 """The worker's Procrastinate app: how it connects, and what it does around each job."""
 
+from __future__ import annotations
+
 import logging
 import os
 import pkgutil
@@ -63,7 +65,7 @@ def make_app(
     *,
     connector: BaseAsyncConnector | None = None,
     middleware: Iterable[WorkerMiddleware] = (),
-) -> App:
+) -> WorkerApp:
     """Return the worker's app.
 
     Args:
