@@ -476,8 +476,16 @@ def pyright(project: Project, *arguments: str) -> list[tuple[str, int]]:
     ]
 
 
-def test_pyright_finds_nothing(own: Project) -> None:
-    assert pyright(own) == []
+def test_basedpyright_finds_nothing(own: Project) -> None:
+    python = Path(own.env["UV_PROJECT_ENVIRONMENT"], "bin", "python")
+    done = subprocess.run(
+        ["basedpyright", "--pythonpath", python],
+        check=False,
+        cwd=own.path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_bad_calls_are_refused_by_mypy_and_by_pyright(

@@ -79,7 +79,7 @@ ALLOWED_HOSTS = env.list(
 )
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 TRUSTED_PROXY = env.bool("TRUSTED_PROXY", False)
-DATABASE_URL = env.str("DATABASE_URL", required(None), validate=validate_database)
+database_url = env.str("DATABASE_URL", required(None), validate=validate_database)
 WORKER_DATABASE_URL = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
 EMAIL_URL = env.str("EMAIL_URL", required("console:"), validate=validate_email)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
@@ -147,7 +147,7 @@ INSTALLED_APPS = [
     # startapp adds apps above this line.
 ]
 if DEBUG:
-    INSTALLED_APPS += ["devdb"]
+    INSTALLED_APPS.append("devdb")
 
 MIDDLEWARE = [
     "{{ cookiecutter.project_slug }}.request_ids.with_request_id",
@@ -190,11 +190,12 @@ if DEBUG:
 # Database
 
 # True where development runs on the embedded PostgreSQL.
-DEVDB = DATABASE_URL is None
-if DATABASE_URL is None:
+DEVDB = database_url is None
+if database_url is None:
     from devdb.server import address
 
-    DATABASE_URL = address(BASE_DIR)
+    database_url = address(BASE_DIR)
+DATABASE_URL = database_url
 
 DATABASES = {
     "default": dj_database_url.parse(

@@ -85,7 +85,7 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
         users = get_user_model()._default_manager
         if settings.DEVDB:
             users.get_or_create(
-                **developer(),  # pyright: ignore[reportArgumentType, reportCallIssue]
+                **developer(),
                 defaults={
                     "email": EMAIL,
                     "password": make_password(None),
