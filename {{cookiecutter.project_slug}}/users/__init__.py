@@ -1,1 +1,1 @@
-"""The project's own user model, which cannot be changed later: start with it."""
+"""The project's own user model. A later switch to one is hard, so it exists from the start."""
