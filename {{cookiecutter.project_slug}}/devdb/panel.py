@@ -29,7 +29,7 @@ def developers_panel(
 
 @require_safe
 def panel(request: HttpRequest) -> HttpResponse:
-    """Return only the panel: pages fetch it to update theirs."""
+    """Return only the panel, for pages to update theirs."""
     if not settings.DEBUG:
         raise Http404
     return HttpResponse(render_panel())

@@ -112,8 +112,8 @@ class Server:
         project = project.resolve()
         digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:8]
         name = f"devdb-{os.geteuid()}-{digest}"
-        # PostgreSQL refuses to run as root. For root, it runs as "nobody", in a group of
-        # its own, so that other processes of "nobody" have no access.
+        # PostgreSQL refuses to run as root. For root, it runs as "nobody", in its own
+        # group, so that other processes of "nobody" have no access.
         self.root = os.geteuid() == 0
         self.group = 30000 + int(digest[:4], 16) % 30000 if self.root else -1
         elsewhere = self.root or _breaks_shell(project)
@@ -181,7 +181,7 @@ class Server:
     def _locked(self) -> Generator[int]:
         """Hold the lock that every change needs."""
         try:
-            system.own_folder(self.home, 0o710 if self.root else 0o700, self.group)
+            system.private_folder(self.home, 0o710 if self.root else 0o700, self.group)
             with system.locked(self.home / "lock") as lock:
                 yield lock
         except (OSError, LookupError, subprocess.SubprocessError) as error:
@@ -209,7 +209,7 @@ class Server:
                 f"User {os.geteuid()} has no name, which PostgreSQL needs: "
                 f"add the user to /etc/passwd, {ALTERNATIVE}."
             ) from error
-        system.own_folder(self.sockets, 0o730 if self.root else 0o700, self.group)
+        system.private_folder(self.sockets, 0o730 if self.root else 0o700, self.group)
         for name, line in (
             ("pg_hba.conf", "local all all peer map=owner"),
             ("pg_ident.conf", f'owner "{owner}" all'),
@@ -218,7 +218,7 @@ class Server:
             (self.home / name).chmod(0o644)  # for "nobody"; the folder keeps others out
 
     def _programs(self) -> Path:
-        """Return the folder of the wheel's programs, or of a copy if those cannot run."""
+        """Return the folder of the wheel's programs, or of copies that can run."""
         programs = program("postgres").parent
         if not self.root and not _breaks_shell(programs):
             return programs
@@ -239,7 +239,7 @@ class Server:
         return copied
 
     def _process(self, **variables: str) -> dict[str, Any]:
-        """Return arguments for subprocess: the server's user, folder and environment."""
+        """Return the server's user, folder and environment, for subprocess."""
         foreign = ("LC_", "LANG", "PG")
         environ = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         environ |= {"LC_ALL": "C", "TZ": "UTC", **variables}
@@ -247,7 +247,7 @@ class Server:
         return {"cwd": "/", "env": environ, **(user if self.root else {})}
 
     def _create(self, data: Path, programs: Path, lock: int) -> None:
-        """Create the cluster and its database under a temporary name, then rename it."""
+        """Create the cluster and its database in a temporary folder, then rename it."""
         system.say("Creating the development database (once, a few seconds)…")
         for old in self.home.glob("pg*[0-9]/PG_VERSION"):
             system.say(f"The data of another PostgreSQL version stays in {old.parent}.")
@@ -289,7 +289,7 @@ class Server:
             DevDBError: If it fails for another reason.
         """
         self._stop()
-        # A killed server leaves these files, and another process may have its pid now.
+        # A killed server leaves these files, and another process may have its pid.
         for stale in (self._socket(), self._socket(".lock"), data / "postmaster.pid"):
             stale.unlink(missing_ok=True)
         options = {
@@ -329,7 +329,7 @@ class Server:
         raise self._failure("did not start")
 
     def _pg_isready(self) -> int:
-        """Return 0 if the server accepts connections, 1 if not yet, 2 if there is none."""
+        """Return 0 if the server accepts connections, 1 if not yet, 2 if none runs."""
         command = [str(program("pg_isready")), "--quiet", f"--dbname={self.url}"]
         return subprocess.call(command, env=self._process()["env"])
 
@@ -340,11 +340,11 @@ class Server:
         return self._pg_isready() == 0
 
     def _pid(self, lock: Path) -> int | None:
-        """Return the pid in a lock file of PostgreSQL, if it is this project's server."""
+        """Return the pid in PostgreSQL's lock file if it is this project's server."""
         with suppress(OSError, ValueError):
             pid, data, _, _, sockets, *_ = os.fsdecode(lock.read_bytes()).split("\n")
-            # If the project was moved, the data folder in the lock file is gone, and the
-            # server still uses the old sockets. If the project was copied, the folder
+            # If the project was moved, the data folder in the file is gone, but the server
+            # still uses the old sockets. If the project was copied, the folder
             # exists, and the server is the original's.
             if os.path.exists(data):
                 sockets = str(self.sockets)
@@ -353,7 +353,7 @@ class Server:
         return None
 
     def _stop(self) -> bool:
-        """Stop the server, even if its version is another or the project was moved."""
+        """Stop the server, even if its version differs or the project was moved."""
         running = False
         while pid := self.pid():
             running = True

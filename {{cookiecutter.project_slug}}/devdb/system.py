@@ -78,7 +78,7 @@ def locked_folder(folder: Path) -> Generator[int]:
         os.close(descriptor)
 
 
-def own_folder(path: Path, mode: int = 0o700, group: int = -1) -> None:
+def private_folder(path: Path, mode: int = 0o700, group: int = -1) -> None:
     """Make a folder that only its owner may use, if it does not exist yet.
 
     Raises:

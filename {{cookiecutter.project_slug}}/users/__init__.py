@@ -1,1 +1,1 @@
-"""The project's own user model. A later switch to one is hard, so it exists from the start."""
+"""The project's own user model: it is hard to switch to one later."""

@@ -11,7 +11,7 @@ from django.urls import reverse
 
 @login_not_required
 def admin_login(request: HttpRequest) -> HttpResponse:
-    """Redirect to the project's login page, or to the admin after the login.
+    """Redirect to the project's login page, or to the admin if staff are logged in.
 
     Raises:
         PermissionDenied: The user is logged in but may not use the admin. The login

@@ -11,7 +11,7 @@ from django.utils import timezone
 def with_time_zone(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Show and read times in the browser's time zone, from time-zone.js's cookie."""
+    """Use the browser's time zone, from the cookie that time-zone.js sets."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         zone = None  # TIME_ZONE, if there is no cookie or no such zone.

@@ -113,7 +113,7 @@ if TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # HSTS for subdomains and preload lists would affect more than this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-# Nothing inline, nothing from other hosts. From django-csp: Django 5.2 has no CSP.
+# Nothing inline, nothing from other hosts. For django-csp, as Django 5.2 has no CSP.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
@@ -200,7 +200,7 @@ DATABASE_URL = database_url
 DATABASES = {
     "default": dj_database_url.parse(
         DATABASE_URL,
-        # The pool keeps connections instead.
+        # The pool keeps connections open instead.
         conn_max_age=0,
         conn_health_checks=True,
     )
@@ -210,7 +210,7 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     # One for each of gunicorn's threads or the worker's jobs, and one to spare.
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
     "timeout": 10,
-    # Seconds after which it stops reconnecting, until the next request.
+    # Seconds after which the pool stops reconnecting, until the next request.
     "reconnect_timeout": 10,
     # Session settings of one request or job must not affect the next.
     "reset": sessions.reset,

@@ -30,7 +30,9 @@ def test_staff_log_in_on_the_projects_page_and_come_back(
 
 
 @pytest.mark.parametrize("path", [INDEX, PAGE, reverse("admin:login"), "/jobs/"])
-def test_others_are_told_why_they_may_not_enter(client: Client, user: User, path: str) -> None:
+def test_users_who_are_not_staff_get_an_explanation(
+    client: Client, user: User, path: str
+) -> None:
     client.force_login(user)
     page = client.get(path, follow=True)
     assert page.status_code == HTTPStatus.FORBIDDEN

@@ -156,7 +156,8 @@ def migration_lock() -> Generator[None]:
     with connection.cursor() as cursor:
 
         def acquired() -> bool:
-            # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY waits for sessions that wait.
+            # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY waits for running queries, and
+            # so would wait for one that waits for this lock.
             cursor.execute("SELECT pg_try_advisory_lock(%s)", [MIGRATION_LOCK])
             return bool(cursor.fetchone()[0])
 

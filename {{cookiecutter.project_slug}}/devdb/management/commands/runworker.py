@@ -15,10 +15,10 @@ from django.core.management.base import BaseCommand, CommandParser
 from watchfiles import PythonFilter, watch
 
 KILL_AFTER = 4
-"""Seconds after which a stopping worker is killed: honcho kills runworker after five."""
+"""Seconds after which a stopping worker is killed. honcho kills runworker after 5."""
 
 GRACEFUL_TIMEOUT = 3
-"""Seconds that a stopping worker waits for its jobs, unless the environment says."""
+"""Seconds that a stopping worker waits for its jobs, if the environment names none."""
 
 
 class Command(BaseCommand):

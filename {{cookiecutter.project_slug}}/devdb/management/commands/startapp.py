@@ -36,7 +36,7 @@ class Command(startapp.Command):
     )
 
     def handle(self, **options: Any) -> None:  # type: ignore[override]
-        """Create the app in a temporary folder, then move all of it in place, or nothing."""
+        """Create the app in a temporary folder, then move in all of it or nothing."""
         custom = options["directory"] or options["template"]
         if custom or not TEMPLATE.exists():
             return super().handle(**options)
