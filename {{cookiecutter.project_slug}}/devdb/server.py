@@ -344,8 +344,8 @@ class Server:
         with suppress(OSError, ValueError):
             pid, data, _, _, sockets, *_ = os.fsdecode(lock.read_bytes()).split("\n")
             # If the project was moved, the data folder in the file is gone, but the server
-            # still uses the old sockets. If the project was copied, the folder
-            # exists, and the server is the original's.
+            # still uses the old sockets. If it was copied, the folder exists, and the
+            # server is the original's.
             if os.path.exists(data):
                 sockets = str(self.sockets)
             if f"--unix_socket_directories={sockets} " in system.command_line(int(pid)):

@@ -18,7 +18,7 @@ KILL_AFTER = 4
 """Seconds after which a stopping worker is killed. honcho kills runworker after 5."""
 
 GRACEFUL_TIMEOUT = 3
-"""Seconds that a stopping worker waits for its jobs, if the environment names none."""
+"""Seconds that a stopping worker waits for its jobs, if the environment sets none."""
 
 
 class Command(BaseCommand):
