@@ -1,19 +1,19 @@
-# Verbs only: what needs logic stands in scripts/.
-# CI, if set, runs the tests that are marked slow as well; test-all the exhaustive ones too.
+# Commands only; logic belongs in scripts/.
+# With CI set, `make test` also runs the slow tests. `make test-all` runs the exhaustive ones too.
 .PHONY: help demo quick test test-all pictures lint bench bench-quick
 
-# Tests wait more than they work, so there are more processes than cores; those of test-all
-# measure times, one after the other.
+# Tests mostly wait, so use more processes than cores. The exhaustive tests measure times, so they
+# run one at a time.
 PROCESSES ?= 5
 
 help:
 	@echo "make demo      render the project into build/ and run it on port 8000, or PORT=8010"
 	@echo "make quick     lint the template and render it: less than a minute"
-	@echo "make test      run the template's tests, but for the slow ones"
-	@echo "make test-all  run all of them"
-	@echo "make pictures  take the pictures in docs/ anew, when pages look different"
+	@echo "make test      run the template's tests, except the slow ones"
+	@echo "make test-all  run all tests"
+	@echo "make pictures  retake the screenshots in docs/ after the pages changed"
 	@echo "make lint      check the template's own Python"
-	@echo "make bench     measure the project beside other job queues; bench-quick in 5 minutes"
+	@echo "make bench     compare the project with other job queues; bench-quick takes 5 minutes"
 
 demo:
 	@scripts/demo

@@ -1,4 +1,4 @@
-"""Reject names with which the project would not work."""
+"""Reject names that would break the project."""
 
 import keyword
 import re
@@ -10,9 +10,9 @@ ANSWERS = {
     "app_name": {{cookiecutter.app_name | jsonify}},
 }
 
-# Names in use. The project's folder comes first on Python's path, so its packages would hide others
-# of the same name; and Django rejects two apps with the same label. Line by line: the project's own,
-# folders that linters and pytest skip, Django's apps, packages, modules of later Pythons.
+# The project's folder comes first on Python's path, so its packages would shadow others of the same
+# name; and Django rejects two apps with the same label. In this order: the project's own names,
+# folders that linters and pytest skip, Django's apps, dependencies, modules of newer Pythons.
 TAKEN = """
     app app_template conftest devdb jobs manage staticfiles tasks test tests users worker
     build dist docs node_modules venv
@@ -27,7 +27,7 @@ TAKEN = """
 """
 
 
-def objection(name: str) -> str:
+def problem_with(name: str) -> str:
     """Return what is wrong with a name, or an empty string."""
     if not re.fullmatch("[a-z][a-z0-9_]{0,29}", name):
         return "is not a lower-case ASCII identifier of at most 30 characters"
@@ -41,7 +41,7 @@ def objection(name: str) -> str:
 
 
 for question, answer in ANSWERS.items():
-    if problem := objection(answer):
+    if problem := problem_with(answer):
         sys.exit(f"{question} {answer!r} {problem}: choose a free name of a-z, 0-9 and _.")
 if len(set(ANSWERS.values())) == 1:
     sys.exit(f"app_name {answer!r} is also the project_slug: choose two different names.")

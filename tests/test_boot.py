@@ -126,7 +126,7 @@ def test_the_worker_restarts_when_it_must(site: Project, start: Start, browse: B
     finally:
         task.write_text(text)
     assert not first.is_running()
-    assert "The code changed: the worker starts again." in running.output
+    assert "The code changed: restarting the worker." in running.output
     assert running.interrupt() == 130
     assert not site.processes()
 

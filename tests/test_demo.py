@@ -48,7 +48,7 @@ def test_make_demo_serves_on_the_address_that_it_prints(project: Project, tmp_pa
 
     def page() -> str:
         assert demo.poll() is None, log.read_text()
-        for address in re.findall(r"The page will be on (http://\S+);", log.read_text()):
+        for address in re.findall(r"The site will be on (http://\S+);", log.read_text()):
             with suppress(httpx.TransportError):
                 return httpx.get(f"{address}/admin/", follow_redirects=True).text
         return ""

@@ -269,9 +269,9 @@ def distinct_events(events: Locator) -> str:
 def test_developers_see_the_life_of_an_imports_jobs(
     page: Page, site: Project, tmp_path: Path
 ) -> None:
-    events = page.locator(".life code")
+    events = page.locator(".history code")
     database = database_of(site)
-    expect(page.get_by_text("No jobs yet. Start one, and see")).to_be_visible()
+    expect(page.get_by_text("No jobs yet. Start one")).to_be_visible()
     database.execute(BUSY.format(table=f"{site.app}_contact"))
     upload(page, tmp_path / "people.csv", make_contacts_file(1_000).content)
     expect(page.get_by_text("Failed, but will be tried again")).to_be_visible()
@@ -351,7 +351,7 @@ def test_a_person_logs_in_and_out_and_chooses_passwords(
     see("Reset password")
     page.get_by_label("Email").fill("bob@example.com")
     page.get_by_role("button", name="Send the link").click()
-    see("Look at your e-mail")
+    see("Check your e-mail")
     # Django 6 breaks the long lines of an e-mail, on the console too.
     mail = re.compile(r"http://\S+/reset/\S+/$", re.MULTILINE)
     [link] = wait_until(lambda: mail.findall(re.sub(r"=\n.*?\| ", "", running.output)))

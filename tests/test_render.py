@@ -157,7 +157,7 @@ def test_a_bad_answer_is_rejected_in_one_sentence_and_leaves_nothing(
 def test_the_questions_are_readable_and_the_answers_make_a_project(tmp_path: Path) -> None:
     done = cli(tmp_path, stdin="Größe & Söhne\n\nshop\n")
     assert done.returncode == 0, done.stderr
-    for question in ("name, as people read it", "folder and Python package", "first Django app"):
+    for question in ("shown on its pages", "folder and Python package", "first Django app"):
         assert question in done.stdout
     assert f"cd {tmp_path}/grosse_sohne\n    uv run honcho start web worker\n" in done.stdout
     assert "http://127.0.0.1:8000\n" in done.stdout

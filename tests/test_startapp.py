@@ -95,7 +95,7 @@ def run_gate(project: Project, *tests: str) -> None:
 )
 def test_a_started_app_is_green_and_a_worker_runs_its_job(growing: Project, name: str) -> None:
     before = tree(growing)
-    assert f"Made {name}/" in start_app(growing, name)
+    assert f"Created {name}/" in start_app(growing, name)
     run_gate(growing, name)
 
     after = tree(growing)
@@ -171,8 +171,8 @@ def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Proj
     # The text after the mark in each file.
     ends = {
         fresh.path / SETTINGS: "]\nif DEBUG:\n    INSTALLED_APPS",
-        fresh.path / URLS: "    # The first page, unless",
-        fresh.path / PYPROJECT: ']\n\n[[tool.importlinter.contracts]]\nname = "Nobody',
+        fresh.path / URLS: "    # The home page, unless",
+        fresh.path / PYPROJECT: ']\n\n[[tool.importlinter.contracts]]\nname = "Only the',
     }
     for path, end in ends.items():
         path.write_text(path.read_text().replace(MARK + end, end))

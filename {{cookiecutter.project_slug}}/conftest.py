@@ -1,4 +1,4 @@
-"""What all tests share: a real PostgreSQL, and the test kit of the jobs."""
+"""Shared by all tests: a real PostgreSQL, the jobs' test kit and a user."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ pytest_plugins = ["devdb.testing", "jobs.testing"]
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_passwords() -> Iterator[None]:
-    """Hash passwords quickly: those of production take a third of a second each."""
+    """Use a fast password hasher: the default one takes a third of a second."""
     hashers = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     with override_settings(PASSWORD_HASHERS=hashers):
         yield

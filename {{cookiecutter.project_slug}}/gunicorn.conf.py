@@ -3,11 +3,11 @@
 https://gunicorn.org/reference/settings/
 """
 
-# Loads the settings once: a missing variable is reported once, and gunicorn ends.
+# Load the settings once: gunicorn reports a missing variable once and exits.
 preload_app = True
 # Requests mostly wait for the database, and threads are cheaper than processes.
 threads = 4
-# Below the 30 seconds that most platforms give a process to end.
+# Most platforms kill a process 30 seconds after they ask it to stop.
 graceful_timeout = 20
 accesslog = "-"
 # The control socket would need a writable home directory.

@@ -1,1 +1,1 @@
-"""For development only: its database, login button, worker and startapp."""
+"""For development only: the database, login button, panel, worker and startapp."""

@@ -13,7 +13,7 @@ from .wiring import lines_for
 
 @register()
 def check_wiring(**kwargs: Any) -> list[CheckMessage]:
-    """Report apps with tasks that the settings, URLs or lint-imports leave out."""
+    """Report apps with tasks that are missing from settings, URLs or lint-imports."""
     import_module(settings.ROOT_URLCONF)
     messages: list[CheckMessage] = []
     for tasks in sorted(settings.BASE_DIR.glob("tasks/*.py")):
@@ -34,7 +34,7 @@ def check_wiring(**kwargs: Any) -> list[CheckMessage]:
         if (folder / "urls.py").exists() and f"{app}.urls" not in sys.modules:
             messages.append(
                 Warning(
-                    f"{app}.urls is not included in the root urls.",
+                    f"{app}.urls is not included in the root URLs.",
                     hint=str(included),
                     obj=folder / "urls.py",
                     id="devdb.W001",

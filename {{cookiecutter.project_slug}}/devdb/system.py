@@ -1,4 +1,4 @@
-"""Folders, locks and processes: what the server needs of the operating system."""
+"""Folders, locks and processes: what the server needs from the operating system."""
 
 import os
 import shutil
@@ -78,11 +78,11 @@ def locked_folder(folder: Path) -> Generator[int]:
         os.close(descriptor)
 
 
-def own_folder(path: Path, mode: int = 0o700, group: int = -1) -> None:
+def private_folder(path: Path, mode: int = 0o700, group: int = -1) -> None:
     """Make a folder that only its owner may use, if it does not exist yet.
 
     Raises:
-        OSError: If there is something else, or a folder of, or open to, other users.
+        OSError: If it is not a folder, or other users own it or may use it.
     """
     with suppress(FileExistsError):
         path.mkdir(0o700)

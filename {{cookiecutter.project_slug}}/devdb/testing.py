@@ -1,4 +1,4 @@
-"""A pytest plugin: tests run on the development database's server."""
+"""A pytest plugin that runs tests on the development database's server."""
 
 import pytest
 from django.conf import settings
@@ -10,6 +10,6 @@ from . import server
 def django_db_modify_db_settings(
     django_db_modify_db_settings_parallel_suffix: None,
 ) -> None:
-    """Start the server, on which pytest-django makes the tests' own database."""
+    """Start the server, on which pytest-django creates the tests' own database."""
     if settings.DEVDB:
         server.start(settings.BASE_DIR)

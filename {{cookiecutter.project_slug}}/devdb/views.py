@@ -17,8 +17,8 @@ USERNAME, EMAIL = "dev", "dev@example.com"
 LOOPBACK = ("127.0.0.1", "::1")
 
 
-def developer() -> dict[str, str]:
-    """Return the developer's value of the field that people log in with."""
+def developer_lookup() -> dict[str, str]:
+    """Return the field that users log in with, and its value for the developer."""
     model: Any = get_user_model()
     by_email = model.get_email_field_name() == model.USERNAME_FIELD
     return {model.USERNAME_FIELD: EMAIL if by_email else USERNAME}
@@ -27,7 +27,7 @@ def developer() -> dict[str, str]:
 def may_log_in_as_developer(request: HttpRequest) -> bool:
     """Tell if the request may log in without a password.
 
-    It may with DEBUG, on the embedded database, from this machine and not through a
+    Only with DEBUG, on the embedded database, from this machine and not through a
     proxy, which would make every client look local.
     """
     return (
@@ -56,7 +56,7 @@ def log_in_as_developer(request: HttpRequest) -> HttpResponse:
     """Log in the superuser of the development database."""
     if not may_log_in_as_developer(request):
         raise Http404
-    user = get_object_or_404(get_user_model(), **developer())
+    user = get_object_or_404(get_user_model(), **developer_lookup())
     login(request, user, backend="django.contrib.auth.backends.ModelBackend")
     target = request.POST.get("next", "")
     if not url_has_allowed_host_and_scheme(target, allowed_hosts=None):

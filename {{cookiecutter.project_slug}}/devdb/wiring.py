@@ -13,7 +13,7 @@ MARK = "# startapp adds apps above this line."
 
 @dataclass(frozen=True)
 class Line:
-    """A line that belongs into a list in one of the project's files.
+    """A line that belongs in a list in one of the project's files.
 
     Args:
         text: The line.
@@ -35,7 +35,7 @@ class Line:
         Returns:
             None if the file has no mark.
         """
-        # As bytes, which keeps the other lines' endings.
+        # As bytes, to keep the endings of the other lines.
         content = self.path.read_bytes()
         mark = rb"(?m)^([ \t]*)%s" % re.escape(MARK.encode())
         place = re.search(mark, content)

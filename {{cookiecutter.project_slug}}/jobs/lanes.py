@@ -14,7 +14,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -218,6 +218,7 @@ class LaneWorker(SupervisedWorker):
             JobReassigned: The job was rescued; the transaction is rolled back.
         """
         committed: list[bool] = []
+        row: list[bytes | None] = []
         try:
             with no_other_database(), transaction.atomic():
                 transaction.on_commit(lambda: committed.append(True), robust=True)
@@ -312,7 +313,7 @@ def clean_up() -> None:
 
 
 @contextmanager
-def no_other_database() -> Iterator[None]:
+def no_other_database() -> Generator[None]:
     """Refuse queries to other databases: their effects would not be in the transaction."""
 
     def refuse(*args: Any) -> NoReturn:

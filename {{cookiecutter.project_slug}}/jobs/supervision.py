@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from datetime import timedelta
+from types import FrameType
 from typing import Any, NoReturn
 
 import psycopg
@@ -54,12 +55,12 @@ LOCK_CLASS = 0x6A6F6273
 
 # Each worker holds a lock in a session of its own. PostgreSQL releases the lock as soon
 # as the process dies.
-WORKERS_WITHOUT_LOCK = f"""
+WORKERS_WITHOUT_LOCK = """
 SELECT worker.id FROM procrastinate_workers worker
 JOIN jobs_workerinfo ON worker_id = worker.id
 WHERE NOT EXISTS (
     SELECT FROM pg_locks
-    WHERE locktype = 'advisory' AND classid = {LOCK_CLASS}
+    WHERE locktype = 'advisory' AND classid = %(lock)s
         AND objid = mod(worker.id, 2147483648)
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 )
@@ -263,7 +264,7 @@ class SupervisedWorker(upstream.Worker):
         self, slot: upstream.Slot, context: JobContext, limit: float
     ) -> retry.JobTimedOut:
         error = retry.JobTimedOut(f"It ran for longer than {limit:g} s.")
-        if frame := sys._current_frames().get(self.threads.get(context.job.id, 0)):
+        if frame := frame_of(self.threads.get(context.job.id, 0)):
             stack = "".join(traceback.format_stack(frame))
         else:
             slot.print_stack(file=(text := io.StringIO()))
@@ -303,7 +304,9 @@ class SupervisedWorker(upstream.Worker):
         A living worker may lose its session, and so its lock, for a moment. So a worker
         is dead only if two checks find no lock.
         """
-        rows = await self.app.connector.execute_query_all_async(WORKERS_WITHOUT_LOCK)
+        rows = await self.app.connector.execute_query_all_async(
+            WORKERS_WITHOUT_LOCK, lock=LOCK_CLASS
+        )
         found = {row["id"] for row in rows}
         dead, self._suspects = found & self._suspects, found - self._suspects
         if dead:
@@ -362,7 +365,7 @@ class SupervisedWorker(upstream.Worker):
             return None  # it tries again in a second
 
     def _end_blocked(self, loop: asyncio.AbstractEventLoop, thread: int) -> NoReturn:
-        stack = "".join(traceback.format_stack(sys._current_frames().get(thread)))
+        stack = "".join(traceback.format_stack(frame_of(thread)))
         logger.error("The event loop is blocked for %d s:\n%s", MAX_BLOCKED, stack)
         slot = asyncio.current_task(loop)
         culprit = self.running.get(slot) if slot else None
@@ -406,6 +409,12 @@ def connection_parameters() -> dict[str, Any]:
     if url := settings.WORKER_DATABASE_URL:
         return {"conninfo": url}
     return connector_params()
+
+
+def frame_of(thread: int | None) -> FrameType | None:
+    """Return the frame that a thread executes, if the thread runs."""
+    frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage], documented
+    return frames.get(thread or 0)
 
 
 def flush_logs() -> None:

@@ -204,7 +204,7 @@ class WorkerApp(DjangoApp):
         """Return a worker."""
         return worker.Worker(app=self, **options)
 
-    def periodic(
+    def periodic(  # pyright: ignore[reportIncompatibleMethodOverride], it adds an option
         self,
         *,
         cron: str,
@@ -241,7 +241,7 @@ class WorkerApp(DjangoApp):
 class Worker(worker.Worker):
     """Procrastinate's worker, with public names for what its subclasses use."""
 
-    _side_tasks: list[Slot]
+    _side_tasks: list[Slot] = []
 
     @property
     def running(self) -> dict[Slot, JobContext]:

@@ -1,1 +1,1 @@
-"""The project's own user model, which cannot be changed later: start with it."""
+"""The project's own user model: it is hard to switch to one later."""

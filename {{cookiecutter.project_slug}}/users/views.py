@@ -1,4 +1,4 @@
-"""What Django's own pages for logging in leave open."""
+"""The admin's login, on the project's own login page."""
 
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
@@ -11,11 +11,11 @@ from django.urls import reverse
 
 @login_not_required
 def admin_login(request: HttpRequest) -> HttpResponse:
-    """Let the admin use the project's login page.
+    """Redirect to the project's login page, or to the admin if staff are logged in.
 
     Raises:
-        PermissionDenied: Somebody is logged in who may not use the admin: to log in
-            again would lead back here.
+        PermissionDenied: The user is logged in but may not use the admin. The login
+            page would redirect back here.
     """
     if not request.user.is_authenticated:
         return redirect_to_login(request.GET.get("next") or reverse("admin:index"))

@@ -17,7 +17,7 @@ BACKENDS = {
 DEFAULT_PORTS = {"smtp": 25, "submission": 587, "submit": 587}
 
 DEFAULT_TIMEOUT = 10
-"""Seconds. Django has none: a mail server that hangs would hold up a worker for ever."""
+"""Seconds. Django sets none: a mail server that hangs would block a worker for ever."""
 
 FLAGS = {
     **dict.fromkeys(("1", "y", "yes", "t", "true", "on"), True),
@@ -34,7 +34,7 @@ SETTINGS = {
     "timeout": "EMAIL_TIMEOUT",
     "file_path": "EMAIL_FILE_PATH",
 }
-"""The settings that Django before 6.1 has in place of the backends' options."""
+"""The settings that Django before 6.1 has instead of the backends' options."""
 
 
 def parse_email_url(url: str) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def parse_email_url(url: str) -> dict[str, Any]:
         The backend and its options.
 
     Raises:
-        ValueError: The URL is wrong; the message completes "EMAIL_URL …" and holds
-            nothing of the password.
+        ValueError: The URL is wrong; the message completes "EMAIL_URL …" and does
+            not contain the password.
     """
     scheme, colon, _ = url.lower().partition(":")
     if not colon or scheme not in BACKENDS:
@@ -78,7 +78,7 @@ def _parse_server(url: str, scheme: str) -> dict[str, Any]:
         parts = urlsplit(url)
         port = parts.port or DEFAULT_PORTS.get(scheme)
     except ValueError:
-        raise malformed from None  # it may quote a part of the password
+        raise malformed from None  # it may quote part of the password
     host = parts.hostname or ("localhost" if scheme == "smtp" else "")
     if not host or parts.fragment:
         raise malformed

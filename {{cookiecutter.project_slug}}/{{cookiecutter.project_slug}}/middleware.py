@@ -1,4 +1,4 @@
-"""What happens around every view."""
+"""The time zone of each request."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,10 +11,10 @@ from django.utils import timezone
 def with_time_zone(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Show and read times in the browser's time zone, which time-zone.js tells."""
+    """Use the browser's time zone, from the cookie that time-zone.js sets."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        zone = None  # TIME_ZONE, where there is no cookie, or no such zone.
+        zone = None  # TIME_ZONE, if there is no cookie or no such zone.
         with suppress(KeyError, OSError, ValueError):
             zone = ZoneInfo(request.COOKIES["timezone"])
         with timezone.override(zone):

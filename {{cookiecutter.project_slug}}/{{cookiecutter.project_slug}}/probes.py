@@ -26,9 +26,9 @@ PROBES: dict[str, Callable[[], bool]] = {
 def answer_probes(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Answer /health/ before any other middleware.
+    """Answer /health/ before the middleware that checks requests.
 
-    Probes come without TLS, without a login, and under other names than the site's.
+    Probes use no TLS, no login, and host names that are not in ALLOWED_HOSTS.
     """
 
     def middleware(request: HttpRequest) -> HttpResponse:

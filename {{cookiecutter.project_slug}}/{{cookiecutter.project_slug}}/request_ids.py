@@ -1,4 +1,4 @@
-"""An id for each request, on every line that is logged while it is answered."""
+"""An id for each request, added to every line that is logged during the request."""
 
 import logging
 from collections.abc import Callable
@@ -13,7 +13,7 @@ _request_id: ContextVar[str] = ContextVar("request_id")
 def with_request_id(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Give each request an id, the proxy's if it sent one. A middleware."""
+    """Middleware: give each request an id, or keep the one that a proxy sent."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         given = request.headers.get("X-Request-ID", "")[:64]
@@ -30,7 +30,7 @@ class RequestIDFilter(logging.Filter):
     """Add ``request_id`` to what is logged during a request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record, and let it pass."""
+        """Add the id, and keep the record."""
         if request_id := _request_id.get(""):
             record.request_id = request_id
         return True

@@ -31,7 +31,7 @@ env = Env(eager=False)
 env.read_env(str(BASE_DIR / ".env"), recurse=False)
 
 DEBUG = env.bool("DEBUG", False)
-# collectstatic runs where an image is built, where no secrets should be.
+# collectstatic runs during image builds, which should have no secrets.
 COLLECTSTATIC = sys.argv[1:2] == ["collectstatic"]
 
 
@@ -47,7 +47,7 @@ def validate_secret_key(key: str) -> None:
 
 def validate_hosts(hosts: list[str]) -> None:
     if not hosts or "*" in hosts:
-        raise ValidationError("must name the site's hosts, as in www.example.com")
+        raise ValidationError("must name the site's hosts, such as www.example.com")
 
 
 def validate_database(url: str) -> None:
@@ -79,13 +79,13 @@ ALLOWED_HOSTS = env.list(
 )
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 TRUSTED_PROXY = env.bool("TRUSTED_PROXY", False)
-DATABASE_URL = env.str("DATABASE_URL", required(None), validate=validate_database)
+database_url = env.str("DATABASE_URL", required(None), validate=validate_database)
 WORKER_DATABASE_URL = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
 EMAIL_URL = env.str("EMAIL_URL", required("console:"), validate=validate_email)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 SENTRY_DSN = env.str("SENTRY_DSN", "")
-# Procrastinate's own name for the number of jobs that a worker runs at once.
+# The number of jobs that a worker runs at once; Procrastinate reads this variable too.
 WORKER_CONCURRENCY = env.int("PROCRASTINATE_WORKER_CONCURRENCY", 4)
 
 try:
@@ -99,9 +99,9 @@ except EnvValidationError as error:
             "There is no .env: for development, run `cp .env.example .env`; "
             f"for production, set {', '.join(wanted)}."
         )
-    # Not ImproperlyConfigured, whose traceback would hide the sentence.
+    # Not ImproperlyConfigured, whose traceback would hide the message.
     print(message, file=sys.stderr)
-    # The status on which gunicorn gives up instead of starting its workers again.
+    # With this status, gunicorn gives up instead of restarting its workers.
     sys.exit(3)
 
 
@@ -111,9 +111,9 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not DEBUG
 SECURE_HSTS_SECONDS = 0 if DEBUG else 30 * 24 * 60 * 60
 if TRUSTED_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# Subdomains and the browsers' preload lists concern more than this site.
+# HSTS for subdomains and preload lists would affect more than this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-# Nothing inline and nothing from other hosts. By django-csp: Django 5.2 has no CSP.
+# Nothing inline, nothing from other hosts. For django-csp, as Django 5.2 has no CSP.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'none'"],
@@ -131,7 +131,7 @@ CONTENT_SECURITY_POLICY = {
 # Applications
 
 INSTALLED_APPS = [
-    # First: its password pages replace the admin's.
+    # First: its password pages override the admin's.
     "users",
     "django.contrib.admin",
     "django.contrib.auth",
@@ -147,7 +147,7 @@ INSTALLED_APPS = [
     # startapp adds apps above this line.
 ]
 if DEBUG:
-    INSTALLED_APPS += ["devdb"]
+    INSTALLED_APPS.append("devdb")
 
 MIDDLEWARE = [
     "{{ cookiecutter.project_slug }}.request_ids.with_request_id",
@@ -190,16 +190,17 @@ if DEBUG:
 # Database
 
 # True where development runs on the embedded PostgreSQL.
-DEVDB = DATABASE_URL is None
-if DATABASE_URL is None:
+DEVDB = database_url is None
+if database_url is None:
     from devdb.server import address
 
-    DATABASE_URL = address(BASE_DIR)
+    database_url = address(BASE_DIR)
+DATABASE_URL = database_url
 
 DATABASES = {
     "default": dj_database_url.parse(
         DATABASE_URL,
-        # The pool keeps the connections.
+        # The pool keeps connections open instead.
         conn_max_age=0,
         conn_health_checks=True,
     )
@@ -209,13 +210,13 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     # One for each of gunicorn's threads or the worker's jobs, and one to spare.
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
     "timeout": 10,
-    # Seconds after which attempts to reconnect end. The next request starts again.
+    # Seconds after which the pool stops reconnecting, until the next request.
     "reconnect_timeout": 10,
-    # What one request or job sets in its session does not reach the next.
+    # Session settings of one request or job must not affect the next.
     "reset": sessions.reset,
 }
-# With a connection for the worker, DATABASE_URL leads to a pooler in transaction mode,
-# which has no server-side cursors.
+# If WORKER_DATABASE_URL is set, DATABASE_URL points to a pooler in transaction mode,
+# where server-side cursors do not work.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = WORKER_DATABASE_URL is not None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -239,7 +240,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Language and time
 
 LANGUAGE_CODE = "en-us"
-# Pages use the browser's time zone where it is known: see middleware.py.
+# Pages use the browser's time zone if it is known: see middleware.py.
 TIME_ZONE = "UTC"
 
 
@@ -272,15 +273,15 @@ else:
 
 # Jobs
 
-# Apps' tasks.py are bridges, not Procrastinate's tasks: it must not look for any there.
+# The apps' tasks.py are bridges: Procrastinate must not look for tasks in them.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = None
 PROCRASTINATE_ON_APP_READY = "jobs.apps.forbid_worker"
-# Sync jobs follow one another in threads; off, Procrastinate's own worker runs them.
+# A worker's threads run sync jobs back to back. If off, Procrastinate starts each job.
 JOBS_LANES = True
 # Finished jobs, their events and failures are deleted after this time.
 JOBS_KEPT = timedelta(days=7)
-# Alerts: the seconds that a due job may wait, by queue (the others as the default),
-# and the failed attempts in an hour.
+# Limits for alerts: seconds that a due job may wait, by queue ("default" is for all
+# queues that are not listed), and failed attempts per hour.
 JOBS_MAX_WAIT = {"default": 300}
 JOBS_MAX_FAILURES = 100
 
@@ -315,7 +316,7 @@ LOGGING = {
     "loggers": {
         # Django's own handlers would repeat the root's lines.
         "django": {"handlers": [], "propagate": True},
-        # They report every task at start-up and every tick of cron.
+        # These report every task at start-up and every cron tick.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},
     },

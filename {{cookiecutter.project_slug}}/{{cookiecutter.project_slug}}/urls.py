@@ -8,14 +8,14 @@ from django.views.generic import TemplateView
 from users.views import admin_login
 
 urlpatterns = [
-    # Before the admin's own: the project has one login page.
+    # Before the admin's own login: the project has only one login page.
     path("admin/login/", admin_login),
     path("admin/", admin.site.urls),
     path("accounts/", include("django.contrib.auth.urls")),
     path("", include("jobs.urls")),
     path("", include("{{ cookiecutter.app_name }}.urls")),
     # startapp adds apps above this line.
-    # The first page, unless an app above has one.
+    # The home page, unless an app above has one.
     path("", TemplateView.as_view(template_name="blank.html")),
 ]
 

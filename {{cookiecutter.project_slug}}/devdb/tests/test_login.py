@@ -1,4 +1,4 @@
-"""The developer's login, which must not exist anywhere but in development."""
+"""The developer's login, which must exist only in development."""
 
 from http import HTTPStatus
 from typing import Any
@@ -9,7 +9,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 from pytest_django import Settings
 
-from ..views import developer, may_log_in_as_developer
+from ..views import developer_lookup, may_log_in_as_developer
 
 LOGIN = reverse("login")
 
@@ -25,7 +25,7 @@ LOGIN = reverse("login")
         (True, True, "127.0.0.1", {"X-Forwarded-For": "192.0.2.1"}, False),
     ],
 )
-def test_the_developers_button_is_there_on_three_conditions(
+def test_the_login_button_is_shown_only_in_local_development(
     rf: RequestFactory,
     settings: Settings,
     debug: bool,
@@ -40,9 +40,9 @@ def test_the_developers_button_is_there_on_three_conditions(
 
 
 @pytest.mark.urls("devdb.urls")
-def test_the_developers_button_does_nothing_where_it_is_not(
+def test_the_developers_login_is_not_found_where_the_button_is_hidden(
     client: Client, db: None
 ) -> None:
     model: Any = get_user_model()
-    model.objects.create_superuser(**developer())
+    model.objects.create_superuser(**developer_lookup())
     assert client.post("/accounts/login/developer/").status_code == HTTPStatus.NOT_FOUND

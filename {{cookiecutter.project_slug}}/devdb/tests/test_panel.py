@@ -36,7 +36,7 @@ def send(monkeypatch: pytest.MonkeyPatch) -> Job[[]]:
 
 @pytest.fixture
 def developer(client: Client, db: None, settings: Settings) -> Client:
-    """A browser in which somebody is logged in, in development."""
+    """A client that is logged in, with DEBUG on."""
     settings.DEBUG = True
     model: Any = get_user_model()
     client.force_login(model.objects.create_user("dev"))
@@ -70,7 +70,7 @@ def test_the_panel_is_polled_until_its_jobs_have_ended(
     assert "hx-get" not in developer.get(PANEL).content.decode()
 
 
-def test_a_page_shows_the_panel_with_one_line(
+def test_a_template_variable_shows_the_panel(
     rf: RequestFactory, db: None, settings: Settings
 ) -> None:
     settings.DEBUG = True

@@ -1,4 +1,4 @@
-"""The lines that make an app part of a project, and the check that asks for them."""
+"""The lines that make an app part of a project, and the check for missing ones."""
 
 import sys
 from pathlib import Path
@@ -28,7 +28,7 @@ def test_without_a_mark_nothing_is_added(tmp_path: Path) -> None:
 def project(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """A project in which nothing but tasks/ghost.py knows of the app ghost."""
+    """A project with an app, ghost, that is not wired in."""
     for name, text in {
         "pyproject.toml": "",
         "ghost_settings.py": "",
@@ -45,12 +45,12 @@ def project(
         monkeypatch.delitem(sys.modules, module, raising=False)
     settings.BASE_DIR = tmp_path
     settings.ROOT_URLCONF = "ghost_root_urls"
-    settings.SETTINGS_MODULE = "ghost_settings"  # last: each override forgets it
+    settings.SETTINGS_MODULE = "ghost_settings"  # last: the other overrides reset it
     return tmp_path
 
 
 @pytest.mark.usefixtures("project")
-def test_the_check_names_the_lines_that_an_app_needs() -> None:
+def test_the_check_reports_the_lines_that_an_app_needs() -> None:
     assert [str(message.hint) for message in check_wiring()] == [
         'Add to INSTALLED_APPS in ghost_settings.py: "ghost",',
         'Add to urlpatterns in ghost_root_urls.py: path("", include("ghost.urls")),',
@@ -67,7 +67,7 @@ def test_the_check_is_silent_about_lines_that_are_there(
     assert "INSTALLED_APPS" in str(message.hint)
 
 
-def test_the_check_asks_for_what_exists_only(project: Path) -> None:
+def test_the_check_expects_nothing_for_files_that_do_not_exist(project: Path) -> None:
     (project / "ghost" / "urls.py").unlink()
     assert [message.id for message in check_wiring()] == ["devdb.E001", "devdb.W002"]
     (project / "ghost" / "apps.py").unlink()

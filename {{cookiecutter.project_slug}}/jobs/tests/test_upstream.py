@@ -4,6 +4,7 @@ import logging
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from procrastinate.worker import Worker
 
 from .. import bridge, upstream
 from ..bridge import job
@@ -26,11 +27,18 @@ def untested_version(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delitem(bridge.declared, name)
 
 
+def make_worker() -> Worker:
+    """Return what the worker's app runs."""
+    app = worker_app()
+    assert isinstance(app, upstream.WorkerApp)
+    return app.make_worker()
+
+
 def test_with_an_untested_version_procrastinates_own_worker_runs(
     untested_version: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        worker = worker_app()._worker()
+        worker = make_worker()
     assert not isinstance(worker, upstream.Worker)
     (record,) = caplog.records
     assert "_process_job in worker.py" in record.getMessage()
@@ -42,4 +50,4 @@ def test_an_untested_version_runs_no_atomic_jobs(untested_version: None) -> None
         """Do it once."""
 
     with pytest.raises(ImproperlyConfigured, match=r"tests\.test_upstream\.pay"):
-        worker_app()._worker()
+        make_worker()

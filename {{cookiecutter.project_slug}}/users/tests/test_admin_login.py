@@ -1,4 +1,4 @@
-"""Logging in to the admin, by the project's own login page."""
+"""Logging in to the admin, on the project's own login page."""
 
 from http import HTTPStatus
 
@@ -30,22 +30,24 @@ def test_staff_log_in_on_the_projects_page_and_come_back(
 
 
 @pytest.mark.parametrize("path", [INDEX, PAGE, reverse("admin:login"), "/jobs/"])
-def test_who_is_no_staff_is_told_so(client: Client, user: User, path: str) -> None:
+def test_users_who_are_not_staff_get_an_explanation(
+    client: Client, user: User, path: str
+) -> None:
     client.force_login(user)
     page = client.get(path, follow=True)
     assert page.status_code == HTTPStatus.FORBIDDEN
-    assert b"Your account has no permission for it" in page.content
+    assert b"Your account does not have permission" in page.content
 
 
 @pytest.mark.parametrize("query", ["", "?next=https://example.com/"])
-def test_staff_who_are_logged_in_go_on_to_the_admin(
+def test_logged_in_staff_are_redirected_to_the_admin(
     admin_client: Client, query: str
 ) -> None:
     response = admin_client.get(reverse("admin:login") + query)
     assert response.headers["Location"] == INDEX
 
 
-def test_nobody_is_led_to_another_site(client: Client, admin_user: User) -> None:
+def test_nobody_is_redirected_to_another_site(client: Client, admin_user: User) -> None:
     url = reverse("admin:login") + "?next=https://example.com/"
     login_url = client.get(url).headers["Location"]
     form = {"username": "admin", "password": "password"}

@@ -39,7 +39,7 @@ def test_a_person_changes_the_password(client: Client, user: User) -> None:
     assert user.check_password("battery staple")
 
 
-def test_only_those_with_a_password_are_offered_to_change_it(
+def test_only_users_with_a_password_see_the_link_to_change_it(
     client: Client, user: User
 ) -> None:
     client.force_login(user)
@@ -52,7 +52,7 @@ def test_only_those_with_a_password_are_offered_to_change_it(
     assert f'href="{CHANGE}"' in client.get(CHANGE).content.decode()
 
 
-def test_a_person_who_forgot_the_password_gets_a_link_once(
+def test_a_password_is_reset_by_a_link_that_works_once(
     client: Client, user: User
 ) -> None:
     user.set_password("forgotten")
@@ -60,7 +60,7 @@ def test_a_person_who_forgot_the_password_gets_a_link_once(
     url = reverse("password_reset")
     assert b"site.css" in client.get(url).content
     response = client.post(url, {"email": user.email}, follow=True)
-    assert b"Look at your e-mail" in response.content
+    assert b"Check your e-mail" in response.content
     [message] = mail.outbox
     [link] = [line for line in str(message.body).splitlines() if "/reset/" in line]
     page = client.get(link, follow=True)

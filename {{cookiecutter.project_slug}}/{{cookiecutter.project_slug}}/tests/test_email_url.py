@@ -1,4 +1,4 @@
-"""EMAIL_URL, and the backend that Django makes of it."""
+"""EMAIL_URL, and the e-mail backend that Django creates from it."""
 
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ def test_the_backend_works_with_what_the_url_says(
         ("smtp:?timeout=-1", "has a timeout that is not a number of seconds"),
     ],
 )
-def test_a_wrong_url_is_told_without_the_password(url: str, sentence: str) -> None:
+def test_an_error_message_never_has_the_password(url: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:
         parse_email_url(url)
     assert "sec" not in str(caught.value).replace("seconds", "")

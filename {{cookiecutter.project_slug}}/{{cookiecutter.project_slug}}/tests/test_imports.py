@@ -1,4 +1,4 @@
-"""Who may import whom; the rules stand in pyproject.toml."""
+"""The import rules in pyproject.toml."""
 
 import subprocess
 import sys
@@ -8,6 +8,6 @@ from django.conf import settings
 
 
 def test_the_import_rules_hold() -> None:
-    # A process of its own: the linter disables all loggers.
+    # In its own process: the linter disables all loggers.
     linter = Path(sys.executable).with_name("lint-imports")
     subprocess.run([linter, "--no-cache"], cwd=settings.BASE_DIR, check=True)

@@ -1,4 +1,4 @@
-"""What every page has, and the pages of Django's own views."""
+"""What all pages have in common, and the error pages."""
 
 import pytest
 from django.apps import apps
@@ -18,7 +18,7 @@ CHANGE = reverse("password_change")
 
 @pytest.fixture
 def request_(rf: RequestFactory) -> HttpRequest:
-    """A request of nobody in particular."""
+    """An anonymous request."""
     request = rf.get("/")
     request.user = AnonymousUser()
     return request
@@ -35,7 +35,7 @@ def test_error_pages_look_like_the_site(request_: HttpRequest) -> None:
     assert [one.status_code for one in responses] == [400, 403, 404, 500, 403]
     for response in responses:
         assert b"site.css" in response.content
-        assert b"To the first page" in response.content
+        assert b"Back to the home page" in response.content
 
 
 def test_pages_allow_nothing_inline_and_no_other_host(db: None, client: Client) -> None:
@@ -46,12 +46,12 @@ def test_pages_allow_nothing_inline_and_no_other_host(db: None, client: Client) 
     assert "http" not in policy
 
 
-def test_pages_have_the_apps_links_that_lead_somewhere(
+def test_pages_link_to_the_apps_pages_that_exist(
     client: Client, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    links = {"Nowhere": "no-such-app:index", "Way in": "login"}
+    links = {"Nowhere": "no-such-app:index", "Login page": "login"}
     monkeypatch.setattr(apps.get_app_config("users"), "nav", links, raising=False)
     client.force_login(user)
     page = client.get(CHANGE).content.decode()
-    assert f'<a href="{LOGIN}">Way in</a>' in page
+    assert f'<a href="{LOGIN}">Login page</a>' in page
     assert "Nowhere" not in page

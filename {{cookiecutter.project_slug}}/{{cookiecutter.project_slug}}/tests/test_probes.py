@@ -1,4 +1,4 @@
-"""Health checks answer whoever asks, and say what they are asked."""
+"""Health checks: who may call them, and what they report."""
 
 from typing import Any
 
@@ -21,12 +21,12 @@ def health(client: Client, probe: str, **extra: Any) -> tuple[int, str]:
     return response.status_code, response.content.decode()
 
 
-def test_live_asks_nobody(client: Client) -> None:
-    """Without the mark of the database, asking it would fail."""
+def test_live_does_not_need_the_database(client: Client) -> None:
+    """Without the django_db mark, any query would fail."""
     assert health(client, "live") == (200, "ok")
 
 
-def test_probes_need_no_tls_no_login_and_no_name_of_the_site(
+def test_probes_need_no_tls_no_login_and_no_allowed_host(
     client: Client, settings: Settings
 ) -> None:
     settings.SECURE_SSL_REDIRECT = True
@@ -42,7 +42,7 @@ def test_ready_when_migrated(client: Client) -> None:
 
 
 @pytest.mark.django_db
-def test_new_code_is_ready_between_the_phases_of_an_upgrade(client: Client) -> None:
+def test_ready_although_a_post_migration_is_missing(client: Client) -> None:
     last = Migration.objects.filter(app="procrastinate").latest("name")
     assert "_post_" in last.name
     last.delete()

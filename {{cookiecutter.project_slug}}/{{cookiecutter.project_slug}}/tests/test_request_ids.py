@@ -1,4 +1,4 @@
-"""What is logged during a request can be told from the rest."""
+"""Lines that are logged during a request have its id."""
 
 import logging
 

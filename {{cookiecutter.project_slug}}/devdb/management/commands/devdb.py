@@ -19,7 +19,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from ...server import DevDBError, Server, program
 from ...system import wait
-from ...views import EMAIL, developer
+from ...views import EMAIL, developer_lookup
 
 MIGRATION_LOCK = 0x646576  # any number, as long as it is always the same
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
   psql    open PostgreSQL's shell; arguments for it follow --
   reset   delete all data and start with an empty database
 
-With DATABASE_URL set, "up" migrates that database, and the others are refused."""
+If DATABASE_URL is set, "up" migrates that database, and the others are rejected."""
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -52,7 +52,7 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
         )
 
     def handle(self, *args: str, action: str, **options: Any) -> None:
-        """Run one action; every failure is one sentence."""
+        """Run one action, and report a failure in one sentence."""
         if args and action != "psql":
             raise CommandError(f"{action} takes no further arguments.")
         if action != "up" and not settings.DEVDB:
@@ -64,7 +64,7 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
         except DevDBError as error:
             raise CommandError(str(error)) from error
         except EOFError as error:
-            raise CommandError("There is nobody to ask: use --no-input.") from error
+            raise CommandError("Nobody can confirm this: use --no-input.") from error
         except KeyboardInterrupt:
             sys.exit(130)
 
@@ -74,7 +74,7 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
         return Server(settings.BASE_DIR)
 
     def up(self, *, verbosity: int, **options: Any) -> None:
-        """Start the server, apply migrations, see to a first user."""
+        """Start the server, apply migrations, and create the first user or say how."""
         if settings.DEVDB:
             self.server.start()
         self.connect()
@@ -85,7 +85,7 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
         users = get_user_model()._default_manager
         if settings.DEVDB:
             users.get_or_create(
-                **developer(),  # pyright: ignore[reportArgumentType, reportCallIssue]
+                **developer_lookup(),
                 defaults={
                     "email": EMAIL,
                     "password": make_password(None),
@@ -115,7 +115,7 @@ With DATABASE_URL set, "up" migrates that database, and the others are refused."
         self.stdout.write(f"Data and log: {self.server.home}")
 
     def psql(self, *args: str, **options: Any) -> None:
-        """Replace this process by psql."""
+        """Replace this process with psql."""
         self.server.start()
         path = f"{program('postgres').parent}{os.pathsep}{os.environ['PATH']}"
         psql = shutil.which("psql", path=path)
@@ -156,11 +156,12 @@ def migration_lock() -> Generator[None]:
     with connection.cursor() as cursor:
 
         def acquired() -> bool:
-            # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY waits for sessions in it.
+            # Not pg_advisory_lock: CREATE INDEX CONCURRENTLY waits for running queries, and
+            # so would wait for one that waits for this lock.
             cursor.execute("SELECT pg_try_advisory_lock(%s)", [MIGRATION_LOCK])
             return bool(cursor.fetchone()[0])
 
-        wait(acquired, float("inf"), "Waiting for another process that migrates…")
+        wait(acquired, float("inf"), "Waiting for another process to migrate…")
         try:
             yield
         finally:

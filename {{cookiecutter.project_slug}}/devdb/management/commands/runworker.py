@@ -15,10 +15,10 @@ from django.core.management.base import BaseCommand, CommandParser
 from watchfiles import PythonFilter, watch
 
 KILL_AFTER = 4
-"""Seconds after which a stopping worker is killed: honcho kills runworker after five."""
+"""Seconds after which a stopping worker is killed. honcho kills runworker after 5."""
 
 GRACEFUL_TIMEOUT = 3
-"""Seconds that a stopping worker waits for its jobs, unless its own variable is set."""
+"""Seconds that a stopping worker waits for its jobs, if the environment sets none."""
 
 
 class Command(BaseCommand):
@@ -38,26 +38,26 @@ class Command(BaseCommand):
         stop = threading.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        pause = 1
+        delay = 1
         while not stop.is_set():
-            begun = time.monotonic()
+            started = time.monotonic()
             with running(*args) as worker:
                 changed = code_changes(stop, lambda: worker.poll() is not None)
                 if changed:
-                    self.stderr.write("The code changed: the worker starts again.")
+                    self.stderr.write("The code changed: restarting the worker.")
             if not changed and not stop.is_set():
-                if time.monotonic() - begun > 30:
-                    pause = 1
+                if time.monotonic() - started > 30:
+                    delay = 1
                 self.stderr.write(
-                    f"The worker ended (status {worker.returncode}): it starts again "
-                    f"in {pause} s, or when the code changes."
+                    f"The worker ended (status {worker.returncode}): restarting in "
+                    f"{delay} s, or when the code changes."
                 )
-                changed = code_changes(stop, reached(time.monotonic() + pause))
-            pause = 1 if changed else min(2 * pause, 30)
+                changed = code_changes(stop, has_passed(time.monotonic() + delay))
+            delay = 1 if changed else min(2 * delay, 30)
 
 
-def reached(moment: float) -> Callable[[], bool]:
-    """Return a condition that is true after a moment of `time.monotonic()`."""
+def has_passed(moment: float) -> Callable[[], bool]:
+    """Return a function that tells whether `time.monotonic()` is past a moment."""
     return lambda: time.monotonic() > moment
 
 
@@ -103,7 +103,7 @@ def running(*arguments: str) -> Generator[subprocess.Popen[bytes]]:
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    # If this process is killed, the guard's standard input ends: it stops the worker.
+    # If this process is killed, the guard's input ends, and the guard stops the worker.
     script = f"read _; kill {worker.pid}; sleep {KILL_AFTER}; kill -9 -{worker.pid}"
     guard = subprocess.Popen(
         ["sh", "-c", script],

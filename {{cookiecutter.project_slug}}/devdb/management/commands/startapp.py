@@ -1,4 +1,4 @@
-"""Start an app that has the service layer, jobs and tests in place."""
+"""Start an app that comes with a service layer, jobs and tests."""
 
 import keyword
 import re
@@ -20,7 +20,7 @@ from django.urls import Resolver404, get_resolver, resolve
 from ...wiring import Line, lines_for
 
 TEMPLATE = settings.BASE_DIR / "app_template"
-"""Laid out as the project is; `app_name` in a path becomes the app's name."""
+"""Laid out like the project; `app_name` in a path becomes the app's name."""
 
 SKIPPED = ("build", "dist", "node_modules", "venv")
 """Folders that linters ignore, even if there is code in them."""
@@ -30,18 +30,18 @@ class Command(startapp.Command):
     """Django's command, with the project's template, and the app wired in."""
 
     help = (
-        "Start an app with services, jobs, pages and tests, and make it a part of the "
-        "project. With a directory or a template, or without the project's "
-        "app_template/, it does what Django's own command does."
+        "Start an app with services, jobs, pages and tests, and add it to the project. "
+        "With a directory or a template, or without the project's app_template/, it "
+        "does what Django's own command does."
     )
 
     def handle(self, **options: Any) -> None:  # type: ignore[override]
-        """Make the app in a temporary folder, then put all of it in place, or nothing."""
-        own = options["directory"] or options["template"]
-        if own or not TEMPLATE.exists():
+        """Create the app in a temporary folder, then move in all of it or nothing."""
+        custom = options["directory"] or options["template"]
+        if custom or not TEMPLATE.exists():
             return super().handle(**options)
         name = options["name"]
-        if problem := objection(name):
+        if problem := problem_with(name):
             raise CommandError(f"{name!r} {problem}: choose another name.")
         with TemporaryDirectory() as folder, ExitStack() as undo:
             staged = Path(folder, name)
@@ -53,13 +53,13 @@ class Command(startapp.Command):
             except OSError as error:
                 raise CommandError(f"{error}: nothing was changed.") from error
             undo.pop_all()
-        self.stdout.write(f"Made {name}/ and tasks/{name}.py.")
+        self.stdout.write(f"Created {name}/ and tasks/{name}.py.")
         for line in missing:
             self.stdout.write(str(line))
         self.stdout.write("Next: uv run manage.py migrate")
 
 
-def objection(name: str) -> str:
+def problem_with(name: str) -> str:
     """Return why an app cannot have this name, or an empty string."""
     if not re.fullmatch("[a-z]([a-z0-9_]{0,28}[a-z0-9])?", name):
         return "is not a lower-case ASCII identifier of at most 30 characters"
@@ -90,11 +90,11 @@ def put_in_place(name: str, staged: Path, undo: ExitStack) -> list[Line]:
 
     Args:
         name: The app.
-        staged: Its files, in the places that they have in the project.
+        staged: The folder of its files, laid out like the project.
         undo: Receives the steps that undo all of this.
 
     Returns:
-        The lines that could not be added, as their files have no mark.
+        The lines that could not be added because their files have no mark.
     """
     base: Path = settings.BASE_DIR
     files = [path for path in staged.rglob("*") if path.is_file()]
