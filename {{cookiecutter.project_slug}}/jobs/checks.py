@@ -87,7 +87,8 @@ def check_settings(**options: Any) -> list[CheckMessage]:
     # Python's default executor, in which Procrastinate runs sync tasks.
     threads = min(32, (os.cpu_count() or 1) + 4)
     concurrency = settings.WORKER_CONCURRENCY
-    if threads < concurrency:
+    # Lanes have threads of their own.
+    if not settings.JOBS_LANES and threads < concurrency:
         text = f"A worker takes {concurrency} jobs, but has {threads} threads for them."
         found.append(_message("W004", text, "settings"))
     if timedelta(days=1) > settings.JOBS_KEPT:

@@ -22,9 +22,10 @@ from typing import Any, NoReturn
 
 import psycopg
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections, connection, connections, transaction
+from django.db import Error, close_old_connections, connection, connections, transaction
 from procrastinate import JobContext, middleware
 from procrastinate.jobs import Job, Status
+from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
 from psycopg import sql
 from psycopg.pq import ExecStatus, TransactionStatus
@@ -62,7 +63,9 @@ _TAKE_NEXT = """
 SELECT done, job.id, job.task_name, job.priority, job.lock, job.queueing_lock, job.args,
     extract(epoch FROM job.scheduled_at), job.queue_name, job.attempts
 FROM (SELECT count(*) AS done FROM finished) ended,
-    LATERAL procrastinate_fetch_job_v2(%s, CASE WHEN done >= 0 THEN %d END) job
+    LATERAL procrastinate_fetch_job_v2(
+        CASE WHEN done = 1 THEN %s::varchar[] ELSE '{}' END, %d
+    ) job
 """
 _TAKE_NONE = "SELECT count(*) FROM finished"
 # For this one statement; the worker's own connections always have it.
@@ -102,9 +105,13 @@ class LaneWorker(SupervisedWorker):
             clean = contextvars.copy_context()
             unfinished = await run(context, slot, clean, asyncio.get_running_loop())
             if unfinished is None:
+                self.look_for_jobs()
                 return
             context, outcome = unfinished
             self.running[slot] = context
+            if outcome is None and self.stopping:
+                await self.end_run(context.job, Status.ABORTED, RetryDecision())
+                return
             if outcome:
                 await self.finish(context, outcome)
                 self.look_for_jobs()
@@ -136,6 +143,7 @@ class LaneWorker(SupervisedWorker):
         """
         close_old_connections()
         connected_at = time.monotonic()
+        first = context
         following: JobContext | None = context
         try:
             while following:
@@ -144,7 +152,8 @@ class LaneWorker(SupervisedWorker):
                     connected_at = time.monotonic()
                 context = following
                 task = self._lane_task(context)
-                if not task:
+                # A job that was taken while the worker was asked to stop is put back.
+                if not task or (self.stopping and context is not first):
                     return context, None
                 self.running[slot] = context
                 self.threads[context.job.id] = threading.get_ident()
@@ -189,7 +198,7 @@ class LaneWorker(SupervisedWorker):
                 try:
                     clean_up()
                     row = self._finish_and_take(job)
-                except psycopg.Error as error:
+                except Error as error:
                     logger.warning(
                         "Job %s could not be ended in its lane: %s", job.id, error
                     )
@@ -290,9 +299,10 @@ def execute(query: str) -> list[bytes | None]:
     """
     connection.ensure_connection()
     raw = connection.connection
-    result = raw.pgconn.exec_(query.encode())
-    if result.status != ExecStatus.TUPLES_OK:
-        raise psycopg.errors.error_from_result(result, encoding="utf-8")
+    with connection.wrap_database_errors:
+        result = raw.pgconn.exec_(query.encode())
+        if result.status != ExecStatus.TUPLES_OK:
+            raise psycopg.errors.error_from_result(result, encoding="utf-8")
     return [result.get_value(0, n) for n in range(result.nfields)]
 
 

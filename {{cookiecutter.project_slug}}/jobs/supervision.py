@@ -54,11 +54,12 @@ WHERE worker_id = %(worker_id)s AND status = 'doing'
 LOCK_CLASS = 0x6A6F6273
 
 # Each worker holds a lock in a session of its own. PostgreSQL releases the lock as soon
-# as the process dies.
+# as the process dies. A heartbeat must be missing too: a living worker may not get the
+# lock, as when the server has too many connections.
 WORKERS_WITHOUT_LOCK = """
 SELECT worker.id FROM procrastinate_workers worker
 JOIN jobs_workerinfo ON worker_id = worker.id
-WHERE NOT EXISTS (
+WHERE last_heartbeat < now() - interval '12 seconds' AND NOT EXISTS (
     SELECT FROM pg_locks
     WHERE locktype = 'advisory' AND classid = %(lock)s
         AND objid = mod(worker.id, 2147483648)
@@ -121,6 +122,12 @@ class SupervisedWorker(upstream.Worker):
                 query = runs.FINISH
                 parameters["status"] = Status.FAILED.value
             except ConnectorException as error:
+                if not isinstance(error.__cause__, psycopg.OperationalError):
+                    if query == runs.FINISH:
+                        raise
+                    # It cannot be retried as its strategy says.
+                    query = runs.FINISH
+                    parameters["status"] = Status.FAILED.value
                 logger.warning(
                     "Could not record the end of job %s, trying again: %s",
                     job.id,
@@ -128,6 +135,7 @@ class SupervisedWorker(upstream.Worker):
                 )
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 10)
+        self.overdue.pop(job.id, None)
         if not recorded:
             logger.warning(
                 "Job %s was given to another worker: this run changes nothing", job.id
@@ -179,7 +187,11 @@ class SupervisedWorker(upstream.Worker):
             return
         remaining = list(self.running.values())
         try:
-            await asyncio.wait_for(self._give_back(remaining), timeout=2)
+            # Not wait_for, which would wait for what its cancellation does not stop.
+            put_back = asyncio.create_task(self._give_back(remaining))
+            done, _ = await asyncio.wait([put_back], timeout=2)
+            for task in done:
+                task.result()
         except Exception as error:  # noqa: BLE001, the rescue will find them
             logger.error("Could not put jobs back: %s", failures.text_of(error))
         names = ", ".join(f"{one.job.task_name}[{one.job.id}]" for one in remaining)
@@ -222,7 +234,7 @@ class SupervisedWorker(upstream.Worker):
         last_check = time.monotonic()
         while True:
             await asyncio.sleep(1)
-            self._last_tick = now = time.monotonic()
+            now = time.monotonic()
             self._enforce_time_limits()
             if now > last_check + CHECK_INTERVAL:
                 last_check = now
@@ -252,7 +264,7 @@ class SupervisedWorker(upstream.Worker):
                 continue
             if context.job.id not in self.overdue:
                 self.overdue[context.job.id] = self._timed_out(slot, context, limit)
-                self.ask_to_stop(slot)
+                self.ask_to_stop(slot, context)
             elif ran > limit + TIME_LIMIT_GRACE and not self.stopping:
                 logger.error(
                     "Job %s does not stop after its time limit: the worker ends",
@@ -329,6 +341,7 @@ class SupervisedWorker(upstream.Worker):
         """Run the worker, and a thread that ends it if its event loop is blocked."""
         if self.install_signal_handlers:
             loop, thread = asyncio.get_running_loop(), threading.get_ident()
+            self._tick(loop)
             watchdog = threading.Thread(
                 target=self._watch, args=(loop, thread), name="watchdog", daemon=True
             )
@@ -338,8 +351,12 @@ class SupervisedWorker(upstream.Worker):
         finally:
             self._ended.set()
 
-    def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self._last_tick = time.monotonic()
+        if not self._ended.is_set():
+            loop.call_later(1, self._tick, loop)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         session: psycopg.Connection | None = None
         while not self._ended.wait(1):
             if time.monotonic() > self._last_tick + MAX_BLOCKED:
@@ -357,11 +374,12 @@ class SupervisedWorker(upstream.Worker):
             if session:
                 session.execute("SELECT 1")
                 return session
-            session = psycopg.connect(**connection_parameters(), autocommit=True)
+            session = connect()
             number = (self.worker_id or 0) % 2**31
-            session.execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_CLASS, number])
+            session.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, number])
             return session
-        except psycopg.Error:
+        except psycopg.Error as error:
+            logger.warning("No lock shows that this worker is alive: %s", error)
             return None  # it tries again in a second
 
     def _end_blocked(self, loop: asyncio.AbstractEventLoop, thread: int) -> NoReturn:
@@ -370,9 +388,7 @@ class SupervisedWorker(upstream.Worker):
         slot = asyncio.current_task(loop)
         culprit = self.running.get(slot) if slot else None
         try:
-            with psycopg.connect(
-                **connection_parameters(), autocommit=True
-            ) as connection:
+            with connect() as connection:
                 for context in list(self.running.values()):
                     error, decision = self._cut_short(context)
                     if context is culprit:
@@ -404,11 +420,12 @@ def time_limit(task: Task[..., Any, ...] | None) -> float | None:
     return limit.total_seconds() if limit else None
 
 
-def connection_parameters() -> dict[str, Any]:
-    """Return psycopg's parameters for the worker's database."""
-    if url := settings.WORKER_DATABASE_URL:
-        return {"conninfo": url}
-    return connector_params()
+def connect() -> psycopg.Connection:
+    """Connect to the worker's database, without waiting for a dead network."""
+    url = settings.WORKER_DATABASE_URL
+    parameters: dict[str, Any] = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+    parameters |= {"conninfo": url} if url else connector_params()
+    return psycopg.connect(**parameters, autocommit=True)
 
 
 def frame_of(thread: int | None) -> FrameType | None:
@@ -418,7 +435,16 @@ def frame_of(thread: int | None) -> FrameType | None:
 
 
 def flush_logs() -> None:
-    """Flush the log handlers and Sentry."""
+    """Flush the log handlers and Sentry, for two seconds at most.
+
+    A thread that was stopped in the middle may hold a handler's lock.
+    """
+    thread = threading.Thread(target=_flush, daemon=True)
+    thread.start()
+    thread.join(2)
+
+
+def _flush() -> None:
     for reference in logging._handlerList:  # type: ignore[attr-defined]
         if handler := reference():
             handler.flush()

@@ -57,7 +57,6 @@ USED_NAMES = {
     "psycopg_connector.py": ["pool"],
     "sql/schema.sql": [
         "procrastinate_fetch_job_v2",
-        "procrastinate_prune_stalled_workers_v1",
         "procrastinate_register_worker_v1",
         "abort_requested",
         "last_heartbeat",
@@ -91,9 +90,7 @@ USED_NAMES = {
 }
 """The names that this package uses, by the file of Procrastinate that defines them."""
 
-FETCH_JOB = "SELECT * FROM procrastinate_fetch_job_v2(NULL, %s)"
 REGISTER_WORKER = "SELECT procrastinate_register_worker_v1()"
-PRUNE_WORKERS = "SELECT procrastinate_prune_stalled_workers_v1(%s)"
 
 _ARGUMENTS_IN_LOG = re.compile(r"(\[\d+\])\(.*\)", re.DOTALL)
 
@@ -265,14 +262,17 @@ class Worker(worker.Worker):
         """Fetch jobs now, before the next poll. Call this on the event loop."""
         self._new_job_event.set()
 
-    def ask_to_stop(self, slot: Slot | None = None) -> None:
+    def ask_to_stop(
+        self, slot: Slot | None = None, context: JobContext | None = None
+    ) -> None:
         """Ask one job to stop, as a person would; or all, because the worker stops."""
-        if slot:
-            context = self._running_jobs[slot]
-            self._abort_job(slot, context, AbortReason.USER_REQUEST)
+        if slot and context:
+            # Meanwhile the lane may have gone on to the next job.
+            if self._running_jobs.get(slot) is context:
+                self._abort_job(slot, context, AbortReason.USER_REQUEST)
             return
-        for task, context in self._running_jobs.items():
-            self._abort_job(task, context, AbortReason.SHUTDOWN)
+        for task, running in self._running_jobs.items():
+            self._abort_job(task, running, AbortReason.SHUTDOWN)
 
     def context(self, job: jobs.Job, start: float) -> JobContext:
         """Return the context of a job that was taken."""

@@ -16,7 +16,7 @@ from procrastinate.contrib.django.models import ProcrastinateWorker
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from .. import stats
+from .. import stats, upstream
 from ..bridge import Job, job
 from ..models import JobFailure, QueuedJob, QueueSample, WorkerInfo
 
@@ -40,7 +40,7 @@ def ship(db: None, monkeypatch: pytest.MonkeyPatch) -> Job[...]:
 def worker(db: None) -> None:
     """A living worker."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT procrastinate_register_worker_v1()")
+        cursor.execute(upstream.REGISTER_WORKER)
 
 
 def age(seconds: float, *tables: str) -> None:
