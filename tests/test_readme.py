@@ -131,7 +131,7 @@ def test_a_job_is_added_as_the_readme_says(copy: Project) -> None:
     assert "Subject: New in the shop" in run_worker(copy)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_chapters_on_a_job(copy: Project) -> None:
     follow(copy, section(copy, JOBS, "Add an app"))
     assert re.search(r"Job shop\.finish_item\[\d+\] ended with status: Success", run_worker(copy))
