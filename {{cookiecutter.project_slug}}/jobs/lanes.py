@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from asgiref.sync import sync_to_async
 from django.db import Error, close_old_connections, connection, connections, transaction
 from procrastinate import JobContext, middleware
 from procrastinate.jobs import Job, Status
+from procrastinate.middleware import WorkerMiddleware
 from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
 from psycopg import sql
@@ -84,11 +86,19 @@ class LaneWorker(SupervisedWorker):
     Args:
         lanes: Whether lanes take further jobs. If not, only atomic jobs run in lanes,
             and each lane ends after one job.
+        own_middleware: The project's worker middlewares, which run around atomic jobs.
     """
 
-    def __init__(self, *, lanes: bool = True, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        lanes: bool = True,
+        own_middleware: Sequence[WorkerMiddleware] = (),
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self._lanes_take_jobs = lanes
+        self._own_middleware = own_middleware
         # Not the event loop's own executor, which also looks up host names.
         self._executor = ThreadPoolExecutor(self.concurrency, "lane")
         queues = self.queues and list(self.queues)
@@ -103,7 +113,10 @@ class LaneWorker(SupervisedWorker):
                 self._run_lane, thread_sensitive=False, executor=self._executor
             )
             clean = contextvars.copy_context()
-            unfinished = await run(context, slot, clean, asyncio.get_running_loop())
+            loop = asyncio.get_running_loop()
+            lane = functools.partial(run, context, slot, clean, loop)
+            around = middleware.compose(self._own_middleware, lane, context, self)
+            unfinished = await around()
             if unfinished is None:
                 self.look_for_jobs()
                 return

@@ -54,6 +54,7 @@ CROSS JOIN LATERAL (
     JOIN procrastinate_events ended ON ended.job_id = recent.id AND ended.type = 'succeeded'
 ) usual
 WHERE job.status = 'doing' AND started.at < now() - interval '1 minute'
+    AND job.task_name <> ALL(%s)
     AND now() - started.at > 10 * usual.long
 ORDER BY job.id LIMIT 10
 """
@@ -136,7 +137,9 @@ def now() -> Stats:
     with connection.cursor() as cursor:
         cursor.execute(QUEUES)
         busy = {row[0]: Queue(*row) for row in cursor.fetchall()}
-        cursor.execute(SLOW_JOBS)
+        # An atomic job's events have one time, so nobody knows how long it usually runs.
+        atomic = [job.name for job in bridge.declared.values() if job.atomic]
+        cursor.execute(SLOW_JOBS, [atomic])
         slow = cursor.fetchall()
     names = busy.keys() | {job.queue for job in bridge.declared.values()}
     return Stats(
@@ -158,8 +161,9 @@ def workers_alive(host: str | None = None) -> int:
     alive = Now() - timedelta(seconds=20)
     workers = ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive)
     if host is not None:
-        here = WorkerInfo.objects.filter(host=host)
-        workers = workers.filter(pk__in=here.values("worker_id"))
+        # Procrastinate's own worker does not say where it is: it counts everywhere.
+        elsewhere = WorkerInfo.objects.exclude(host=host)
+        workers = workers.exclude(pk__in=elsewhere.values("worker_id"))
     return workers.count()
 
 

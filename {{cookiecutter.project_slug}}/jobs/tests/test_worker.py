@@ -18,8 +18,10 @@ from procrastinate.middleware import AsyncCallNext
 from psycopg import AsyncConnection
 
 from .. import upstream
+from ..bridge import job
+from ..models import QueuedJob
 from ..testing import drain_queue, worker_app
-from ..worker import WorkerApp, make_app, make_connector
+from ..worker import make_app, make_connector
 
 User: Any = get_user_model()
 app = worker_app()
@@ -68,10 +70,39 @@ def test_a_projects_middleware_sees_every_job() -> None:
 
     connector: Any = app.connector
     own = make_app("tasks", connector=connector, middleware=[middleware])
-    assert isinstance(own, WorkerApp)
     assert not own.lanes
     defaults: Any = own.worker_defaults
     assert defaults["worker_middleware"][0] is middleware
+
+
+@pytest.mark.django_db(transaction=True)
+def test_middleware_of_the_project_runs_around_every_job() -> None:
+    seen = []
+
+    async def middleware(call_next: AsyncCallNext, context: Any, worker: Any) -> Any:
+        seen.append(context.job.task_name)
+        return await call_next()
+
+    connector = PsycopgConnector(kwargs=connector_params())
+    own = make_app("tasks", connector=connector, middleware=[middleware])
+    upstream.periodic_tasks(own).clear()
+    declared = [
+        job(name=name, atomic=atomic)(lambda: None)
+        for name, atomic in (("plain", False), ("atomic", True))
+    ]
+    for one in declared:
+        one.task(own)(lambda: None)
+        one.defer()
+
+    async def work() -> None:
+        async with own.open_async():
+            await own.run_worker_async(
+                wait=False, install_signal_handlers=False, listen_notify=False
+            )
+
+    asyncio.run(work())
+    assert sorted(seen) == ["atomic", "plain"]
+    assert {one.status for one in QueuedJob.objects.all()} == {"succeeded"}
 
 
 def on_a_connection_of_the_worker(
