@@ -178,7 +178,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(site: Project, start: Start) 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_job_that_does_not_stop_is_killed_and_runs_again(
+def test_a_job_that_does_not_stop_is_put_back_and_runs_again(
     site: Project, start: Start, browse: Browse
 ) -> None:
     running, browser = start_site(site, start, browse)
@@ -188,7 +188,7 @@ def test_a_job_that_does_not_stop_is_killed_and_runs_again(
         browser.upload("people.csv", file.content)
         wait_until(database.blocked)
         press_ctrl_c(running, site)
-        assert database.last_import()["status"] == "doing"
+        assert database.last_import()["status"] == "todo"
     running, _ = start_site(site, start, browse)
     wait_until(lambda: database.last_import()["finished_at"], 120)
     done = database.last_import()

@@ -20,7 +20,7 @@ def run_faults(site: Project, select: str, lanes: bool, **env: str) -> None:
         settings.write_text(before.replace("JOBS_LANES = True", "JOBS_LANES = False"))
     try:
         env["LANES"] = "on" if lanes else "off"
-        site.run("pytest", "-n4", "-q", "jobs/tests/test_faults.py", "-k", select, **env)
+        site.run("pytest", "-n3", "-q", "jobs/tests/test_faults.py", "-k", select, **env)
     finally:
         settings.write_text(before)
         for target in PLACES.values():

@@ -35,6 +35,19 @@ def execute(sql: str, *parameters: Any) -> Any:
         return cursor.fetchall() if cursor.description else None
 
 
+@pytest.fixture
+def wait_until() -> Wait:
+    """Wait for a condition, for two minutes at most: much may run beside these tests."""
+
+    def wait(condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen within two minutes"
+            time.sleep(0.05)
+
+    return wait
+
+
 @pytest.fixture(autouse=True)
 def effects_table() -> Iterator[None]:
     execute("DROP TABLE IF EXISTS effects")
@@ -160,7 +173,8 @@ def test_a_stopped_worker_leaves_nothing_behind(worker: Worker, wait_until: Wait
     assert statuses(ids).keys() == {"todo", "succeeded"}
     with worker():
         wait_until(are(ids, "succeeded"))
-    assert starts(ids) == len(ids)
+    # Each lane may have taken one more job just then, and put it back.
+    assert len(ids) <= starts(ids) <= len(ids) + 4
 
 
 def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None:
@@ -288,20 +302,23 @@ def test_sync_functions_may_return_awaitables(worker: Worker, wait_until: Wait) 
 
 
 def test_a_worker_that_lost_its_sessions_ends_every_job(worker: Worker, wait_until: Wait) -> None:
-    """Otherwise a job cut off at its end would stay `doing` on a live worker."""
+    """If a session ended just as a job ends, the job would stay `doing`."""
     ids = defer(300, "effect", seconds=0.005) + defer(60, "wait", seconds=0.005)
-    with worker() as process:
-        for mark in (40, 120, 200):
-            wait_until(lambda mark=mark: statuses(ids)["succeeded"] > mark)
-            execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
-        while process.poll() is None and not are(ids, "succeeded")():
-            assert statuses(ids)["failed"] == 0
-            time.sleep(0.1)
-    with worker():  # the first one has ended if its side tasks lost their sessions
-        wait_until(lambda: not statuses(ids)["todo"])
+    for _ in range(3):
+        with worker() as process:
+            for _ in range(2):  # it may end when its side tasks lose their sessions
+                enough = min(len(ids), statuses(ids)["succeeded"] + 40)
+                wait_until(
+                    lambda enough=enough, process=process: (
+                        statuses(ids)["succeeded"] >= enough or process.poll() is not None
+                    )
+                )
+                execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+        assert statuses(ids)["failed"] == 0
+    with worker():
         wait_until(are(ids, "succeeded"))
 
 

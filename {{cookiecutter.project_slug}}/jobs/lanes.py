@@ -13,7 +13,6 @@ import functools
 import inspect
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,7 +121,7 @@ class LaneWorker(SupervisedWorker):
                 return
             context, outcome = unfinished
             self.running[slot] = context
-            if outcome is None and self.stopping:
+            if outcome is None and self.stopping and self.wait:
                 await self.end_run(context.job, Status.ABORTED, RetryDecision())
                 return
             if outcome:
@@ -166,14 +165,11 @@ class LaneWorker(SupervisedWorker):
                 context = following
                 task = self._lane_task(context)
                 # A job that was taken while the worker was asked to stop is put back.
-                if not task or (self.stopping and context is not first):
+                late = self.stopping and self.wait and context is not first
+                if not task or late:
                     return context, None
                 self.running[slot] = context
-                self.threads[context.job.id] = threading.get_ident()
-                try:
-                    outcome, following = clean.copy().run(self._run_job, task, context)
-                finally:
-                    self.threads.pop(context.job.id, None)
+                outcome, following = clean.copy().run(self._run_job, task, context)
                 if outcome:
                     return context, outcome
                 if context.job.lock:

@@ -25,8 +25,10 @@ from procrastinate import JobContext
 from procrastinate.contrib.django import connector_params
 from procrastinate.exceptions import ConnectorException, JobAborted, UniqueViolation
 from procrastinate.jobs import Job, Status
+from procrastinate.middleware import SyncCallNext
 from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
+from procrastinate.worker import Worker
 
 from . import failures, retry, runs, upstream
 
@@ -411,6 +413,18 @@ class SupervisedWorker(upstream.Worker):
             logger.error("Could not put jobs back: %s", failures.text_of(error))
         name = culprit and f"job {culprit.job.task_name}[{culprit.job.id}]"
         self._exit(f"The worker ends: {name or 'something'} blocks its event loop")
+
+
+def remember_thread(
+    call_next: SyncCallNext, context: JobContext, worker: Worker
+) -> Any:
+    """Remember in which thread a sync job runs. A task middleware."""
+    threads: dict[int | None, int] = getattr(worker, "threads", {})
+    threads[context.job.id] = threading.get_ident()
+    try:
+        return call_next()
+    finally:
+        del threads[context.job.id]
 
 
 def time_limit(task: Task[..., Any, ...] | None) -> float | None:

@@ -28,6 +28,7 @@ from psycopg import AsyncConnection
 from . import bridge, upstream
 from .failures import store_failures
 from .logs import with_job
+from .supervision import remember_thread
 
 TASKS = "tasks"
 """The package that has the worker's app and its tasks."""
@@ -95,6 +96,7 @@ def make_app(
             # Less than the 30 seconds that most platforms give a process to end.
             "shutdown_graceful_timeout": 20.0,
             "worker_middleware": [*middleware, with_job, own_thread, store_failures],
+            "task_middleware": [remember_thread],
         },
     )
     upkeep.add_to(app)
