@@ -170,11 +170,12 @@ class SupervisedWorker(upstream.Worker):
 
     async def _send_heartbeats(self) -> None:
         while True:
+            # First, so that a worker without jobs ends in the middle of no query.
+            await asyncio.sleep(HEARTBEAT_INTERVAL / 2)
             try:
-                await self.app.job_manager.update_heartbeat(self.worker_id or 0)
+                await self.send_heartbeat()
             except Exception as error:  # noqa: BLE001, the next one may succeed
                 logger.warning("The heartbeat failed: %s", failures.text_of(error))
-            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
     async def stop_remaining_jobs(self) -> None:
         """Ask the remaining jobs to stop, and end the process if some do not."""
@@ -207,7 +208,7 @@ class SupervisedWorker(upstream.Worker):
                 await failures.store_failure(context, error)
             status = Status.ABORTED if decision else Status.FAILED
             await self.end_run(context.job, status, decision)
-        await self.app.job_manager.unregister_worker(self.worker_id or 0)
+        await self.unregister()
 
     def _cut_short(
         self, context: JobContext

@@ -52,7 +52,13 @@ USED_NAMES = {
         "start_timestamp",
     ],
     "jobs.py": ["call_string", "log_context", "task_kwargs"],
-    "manager.py": ["batch_defer_jobs", "cancel_job_by_id", "retry_job_by_id"],
+    "manager.py": [
+        "batch_defer_jobs",
+        "cancel_job_by_id",
+        "retry_job_by_id",
+        "unregister_worker",
+        "update_heartbeat",
+    ],
     "periodic.py": ["PeriodicTask", "configure_kwargs", "croniter", "periodic_tasks"],
     "psycopg_connector.py": ["pool"],
     "sql/schema.sql": [
@@ -257,6 +263,14 @@ class Worker(worker.Worker):
             condition is jobs.DeleteJobCondition.SUCCESSFUL
             and status is jobs.Status.SUCCEEDED
         )
+
+    async def send_heartbeat(self) -> None:
+        """Tell the database that this worker is alive."""
+        await self.app.job_manager.update_heartbeat(self.worker_id or 0)
+
+    async def unregister(self) -> None:
+        """Delete this worker's row."""
+        await self.app.job_manager.unregister_worker(self.worker_id or 0)
 
     def look_for_jobs(self) -> None:
         """Fetch jobs now, before the next poll. Call this on the event loop."""
