@@ -124,10 +124,10 @@ class SupervisedWorker(upstream.Worker):
                 query = runs.FINISH
                 parameters["status"] = Status.FAILED.value
             except ConnectorException as error:
-                if not isinstance(error.__cause__, psycopg.OperationalError):
+                if isinstance(error.__cause__, psycopg.DataError):
                     if query == runs.FINISH:
                         raise
-                    # It cannot be retried as its strategy says.
+                    # The retry strategy names a queue that cannot exist, for example.
                     query = runs.FINISH
                     parameters["status"] = Status.FAILED.value
                 logger.warning(
