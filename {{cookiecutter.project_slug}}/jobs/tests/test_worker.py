@@ -132,15 +132,16 @@ def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
 
 async def blocks_read_for_a_job(worker_connection: AsyncConnection[Any]) -> int:
     """Return how many blocks of 8 kB PostgreSQL reads to find the next job."""
-    blocks = 0
-    for _ in range(8):  # from the sixth on, the plan is a generic one
+    blocks = []
+    for _ in range(10):  # from the sixth on, the plan is a generic one
         cursor = await worker_connection.execute(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
             " SELECT * FROM procrastinate_fetch_job_v2(NULL, NULL)"
         )
         [[[explained]]] = await cursor.fetchall()
-        blocks = explained["Plan"]["Shared Hit Blocks"]
-    return blocks
+        blocks.append(explained["Plan"]["Shared Hit Blocks"])
+    # When autovacuum ends, PostgreSQL plans once more, and reads the catalog for it.
+    return min(blocks[-3:])
 
 
 @pytest.mark.django_db(transaction=True)
