@@ -448,8 +448,12 @@ def test_forbidden_imports_are_reported(shop: Project) -> None:
     broken = re.findall("^(.+) BROKEN", done.stdout, re.MULTILINE)
     assert len(broken) == 4, done.stdout
 
-    (shop.path / "shop" / "services.py").write_text("from django.http import HttpRequest\n")
-    assert "TID251" in shop.run("ruff", "check", "shop", check=False).stdout
+    for name, line, rule in (
+        ("services.py", "from django.http import HttpRequest", "TID251"),
+        ("views.py", "import procrastinate.contrib.django", "TID253"),
+    ):
+        (shop.path / "shop" / name).write_text(f"{line}\n")
+        assert rule in shop.run("ruff", "check", "shop", check=False).stdout
 
 
 def pyright(project: Project, *arguments: str) -> list[tuple[str, int]]:
