@@ -132,7 +132,7 @@ def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
 
 async def blocks_read_for_a_job(worker_connection: AsyncConnection[Any]) -> int:
     """Return how many blocks of 8 kB PostgreSQL reads to find the next job."""
-    blocks = []
+    blocks: list[int] = []
     for _ in range(10):  # from the sixth on, the plan is a generic one
         cursor = await worker_connection.execute(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
