@@ -6,7 +6,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 
 class QueuedJob(ProcrastinateJob):
-    """A job in the queue's own table, with a permission for each of the admin's actions."""
+    """A job in the queue's own table, with a permission for each action."""
 
     class Meta:  # pyright: ignore[reportIncompatibleVariableOverride]
         proxy = True
@@ -17,6 +17,7 @@ class QueuedJob(ProcrastinateJob):
             ("cancel_job", "Can cancel waiting jobs"),
             ("abort_job", "Can ask running jobs to stop"),
             ("run_job_now", "Can run scheduled jobs now"),
+            ("view_arguments", "Can view the arguments of jobs"),
         ]
 
     def __str__(self) -> str:
@@ -83,13 +84,18 @@ class WorkerInfo(models.Model):
 
 
 class QueueSample(models.Model):
-    """How full a queue was in one minute."""
+    """How full a queue was in one minute, and what ended since the sample before."""
 
     minute = models.DateTimeField()
     queue = models.CharField(max_length=128)
     waiting = models.PositiveIntegerField()
     running = models.PositiveIntegerField()
     wait = models.FloatField("seconds that the oldest due job has waited")
+    succeeded = models.PositiveIntegerField(default=0)
+    failed = models.PositiveIntegerField(default=0)
+    event = models.BigIntegerField(
+        null=True, help_text="The last event that was counted."
+    )
 
     class Meta:
         default_permissions = ()

@@ -11,7 +11,7 @@ from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateWorker
 
 from . import bridge
-from .models import JobFailure, QueuedJob, WorkerInfo
+from .models import JobFailure, QueuedJob, QueueSample, WorkerInfo
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -57,6 +57,16 @@ WHERE job.status = 'doing' AND started.at < now() - interval '1 minute'
     AND job.task_name <> ALL(%s)
     AND now() - started.at > 10 * usual.long
 ORDER BY job.id LIMIT 10
+"""
+
+# What ended between two events, by queue. Maintenance that succeeds is not counted.
+ENDED = """
+SELECT queue_name,
+    count(*) FILTER (WHERE type = 'succeeded' AND task_name NOT LIKE 'maintenance.%%'),
+    count(*) FILTER (WHERE type = 'failed')
+FROM procrastinate_events event JOIN procrastinate_jobs job ON job.id = job_id
+WHERE event.id > %s AND event.id <= %s AND type IN ('succeeded', 'failed')
+GROUP BY queue_name
 """
 
 LAST_DAY = """
@@ -173,6 +183,23 @@ def stalled() -> QuerySet[QueuedJob]:
         pk=OuterRef("worker"), last_heartbeat__gt=Now() - timedelta(seconds=30)
     )
     return QueuedJob.objects.filter(~Exists(alive), status="doing")
+
+
+def ended_since_sample() -> tuple[int, dict[str, tuple[int, int]]]:
+    """Count what ended since the last sample. Events have no index by time.
+
+    Returns:
+        The last event, and by queue how many jobs succeeded and failed.
+    """
+    samples = QueueSample.objects.filter(event__isnull=False).order_by("-minute")
+    start = samples.values_list("event", flat=True).first()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT coalesce(max(id), 0) FROM procrastinate_events")
+        ((end,),) = cursor.fetchall()
+        # Not more than these, even if no sample was taken for long.
+        start = end if start is None else max(start, end - 500_000)
+        cursor.execute(ENDED, [start, end])
+        return end, {queue: (done, failed) for queue, done, failed in cursor.fetchall()}
 
 
 def last_day() -> dict[str, list[tuple[int, int, float]]]:

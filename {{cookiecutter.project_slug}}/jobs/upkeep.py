@@ -152,6 +152,9 @@ def watch() -> None:
         cursor.execute(RECORD_UNEXPLAINED_FAILURES)
         cursor.execute(CLEAR_WORKERS_OF_FINISHED_JOBS)
     now = stats.now()
+    event, ended = stats.ended_since_sample()
+    queues = {name: stats.Queue(name) for name in ended}
+    queues |= {queue.name: queue for queue in now.queues}
     QueueSample.objects.bulk_create(
         (
             QueueSample(
@@ -160,8 +163,11 @@ def watch() -> None:
                 waiting=queue.waiting,
                 running=queue.running,
                 wait=queue.wait,
+                succeeded=ended.get(queue.name, (0, 0))[0],
+                failed=ended.get(queue.name, (0, 0))[1],
+                event=event,
             )
-            for queue in now.queues
+            for queue in queues.values()
         ),
         ignore_conflicts=True,
     )

@@ -244,6 +244,33 @@ def test_each_queue_has_one_sample_a_minute(
     assert not QueueSample.objects.exists()
 
 
+def test_a_sample_counts_what_ended_since_the_last_one(
+    ship: Job[...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(minute: int) -> tuple[int, int]:
+        moment = timezone.now() + timedelta(minutes=minute)
+        with monkeypatch.context() as patch:
+            patch.setattr(timezone, "now", lambda: moment)
+            upkeep.watch()
+        taken = QueueSample.objects.filter(queue=ship.queue).latest("minute")
+        return taken.succeeded, taken.failed
+
+    def end(status: str, task: str = "ship") -> None:
+        pk = ship.defer(order_id=1)
+        for step in ("doing", status):
+            QueuedJob.objects.filter(pk=pk).update(status=step, task_name=task)
+
+    end("failed")
+    assert sample(0) == (0, 0)
+    end("succeeded")
+    end("succeeded")
+    end("failed")
+    end("aborted")
+    end("succeeded", "maintenance.watch")
+    assert sample(1) == (2, 1)
+    assert sample(2) == (0, 0)
+
+
 def test_problems_are_logged_as_errors(
     run: Run, ship: Job[...], caplog: pytest.LogCaptureFixture
 ) -> None:
