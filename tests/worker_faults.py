@@ -93,6 +93,14 @@ def rescue() -> None:
     execute("UPDATE procrastinate_jobs SET scheduled_at = NULL WHERE status = 'todo'")
 
 
+def end_sessions() -> None:
+    """End all database sessions of the workers."""
+    execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+
+
 def at_rest() -> bool:
     """Whether all sessions of killed workers are idle."""
     ((number,),) = execute(
@@ -191,43 +199,43 @@ def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None
         wait_until(are(ids, "succeeded"))
 
 
-def kill_again_and_again(
-    task: str, worker: Worker, wait_until: Wait, number: int, kills: int
-) -> int:
+KILLS = int(os.environ.get("KILLS", "5"))
+
+
+def surplus_after_kills(task: str, worker: Worker, wait_until: Wait) -> int:
     """Run jobs with one effect each, and kill their workers; return the surplus of effects."""
-    ids = defer(number, task, seconds=0.002)
-    killed = 0
-    while not are(ids, "succeeded")():
-        done = statuses(ids)["succeeded"]
-        enough = min(number, done + number // kills)
+    ids = defer(16 * KILLS, task, seconds=0.02)
+    for kill in range(1, KILLS + 1):
+        enough = statuses(ids)["succeeded"] + 3
         with worker() as process:
             wait_until(lambda enough=enough: statuses(ids)["succeeded"] >= enough)
-            if killed % 6 == 5:  # its sessions first
-                execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
-            process.send_signal(signal.SIGKILL)
-        killed += 1
+            if kill % 5 == 0:
+                end_sessions()
+                if kill % 2:  # the worker opens new ones, or ends
+                    wait_until(
+                        lambda enough=enough + 8, process=process: (
+                            statuses(ids)["succeeded"] >= enough or process.poll() is not None
+                        )
+                    )
+            process.kill()
+        assert not are(ids, "succeeded")(), f"all jobs ended after {kill} kills"
         wait_until(at_rest)
         rescue()
         # Too many interruptions would fail the jobs; other tests cover that.
         Interruption.objects.all().delete()
-    print(f"\n{killed} kills, {effects() - number} surplus effects")
-    return effects() - number
-
-
-KILLS = int(os.environ.get("KILLS", "5"))
+    with worker():
+        wait_until(are(ids, "succeeded"))
+    print(f"\n{KILLS} kills, {KILLS // 5} times sessions, {effects()} effects of {len(ids)} jobs")
+    return effects() - len(ids)
 
 
 def test_an_atomic_jobs_effect_happens_exactly_once(worker: Worker, wait_until: Wait) -> None:
-    number = 16 * KILLS
-    assert kill_again_and_again("atomic_effect", worker, wait_until, number, KILLS) == 0
+    assert surplus_after_kills("atomic_effect", worker, wait_until) == 0
 
 
 @pytest.mark.skipif(KILLS < 50, reason="by chance, a few kills may double nothing")
 def test_another_jobs_effect_may_happen_twice(worker: Worker, wait_until: Wait) -> None:
-    assert kill_again_and_again("effect", worker, wait_until, 16 * KILLS, KILLS) > 0
+    assert surplus_after_kills("effect", worker, wait_until) > 0
 
 
 def test_an_atomic_job_that_fails_leaves_no_effect(worker: Worker, wait_until: Wait) -> None:
@@ -238,21 +246,30 @@ def test_an_atomic_job_that_fails_leaves_no_effect(worker: Worker, wait_until: W
     assert effects() == 0
 
 
-def test_a_late_worker_cannot_end_a_rescued_job(worker: Worker, wait_until: Wait) -> None:
+@pytest.mark.parametrize(
+    "rescue",
+    [
+        "status = 'todo', scheduled_at = now() + interval '1 hour'",
+        "attempts = attempts + 1",  # and the same worker took the job again
+        "worker_id = (SELECT max(id) FROM procrastinate_workers)",
+    ],
+    ids=["waits", "runs here", "runs elsewhere"],
+)
+def test_a_late_worker_cannot_end_a_rescued_job(
+    worker: Worker, wait_until: Wait, rescue: str
+) -> None:
     plain = defer(1, "effect", seconds=2)
     atomic = defer(1, "atomic_effect", seconds=2)
     loop = defer(1, "wait", seconds=2)
+    failing = defer(1, "fail_late", seconds=2)
+    ids = plain + atomic + loop + failing
     with worker():
-        wait_until(are(plain + atomic + loop, "doing"))
-        # Another worker's rescue; nobody takes the jobs for an hour.
-        execute(
-            "UPDATE procrastinate_jobs SET status = 'todo', attempts = attempts + 1,"
-            " worker_id = NULL, scheduled_at = now() + interval '1 hour'"
-            " WHERE status = 'doing' AND task_name LIKE 'faults.%%'"
-        )
+        wait_until(are(ids, "doing"))
+        execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+        rescued = f"UPDATE procrastinate_jobs SET {rescue} WHERE id = ANY(%s) RETURNING status"
+        expected = Counter(status for (status,) in execute(rescued, ids))
         wait_until(lambda: effects() == 1)
-        wait_until(are(defer(8, "block"), "succeeded"))
-    assert statuses(plain + atomic + loop) == {"todo": 3}
+    assert statuses(ids) == expected
     assert effects() == 1  # the atomic job's was rolled back
 
 
@@ -284,6 +301,8 @@ def test_a_job_leaves_nothing_behind_for_the_next(
         ("odd", {"how": "exit"}, "SystemExit"),
         ("cancels_itself", {}, "JobCancelledItself"),
         ("unknown", {}, "TaskNotFound"),
+        ("stops_in_time", {"seconds": 1_000}, "JobTimedOut"),
+        ("uses_another_database", {}, "RuntimeError"),
     ],
 )
 def test_a_bad_job_fails_with_its_reason_and_harms_no_other(
@@ -315,10 +334,7 @@ def test_a_worker_that_lost_its_sessions_ends_every_job(worker: Worker, wait_unt
                         statuses(ids)["succeeded"] >= enough or process.poll() is not None
                     )
                 )
-                execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
+                end_sessions()
         assert statuses(ids)["failed"] == 0
     with worker():
         wait_until(are(ids, "succeeded"))
@@ -340,20 +356,48 @@ def test_a_job_that_its_worker_does_not_know_goes_back_to_the_queue(
     assert starts(ids) == 2
 
 
-def test_the_graceful_shutdown_time_is_kept(worker: Worker, wait_until: Wait) -> None:
+def test_a_job_with_a_waiting_twin_is_not_put_back(worker: Worker, wait_until: Wait) -> None:
+    """Only one job of a queueing lock may wait."""
+    with worker():
+        wait_until(are(defer(1, "block"), "succeeded"))
+        later = timezone.now() + timedelta(hours=1)
+        for _ in range(2):  # the first one was taken, but the worker does not know it
+            twin = django_app.configure_task(
+                "faults.block", queueing_lock="twin", schedule_at=later
+            ).defer()
+            execute(
+                "UPDATE procrastinate_jobs SET status = 'doing', worker_id ="
+                " (SELECT max(id) FROM procrastinate_workers) WHERE id = %s AND NOT EXISTS"
+                " (SELECT FROM procrastinate_jobs WHERE id < %s AND queueing_lock = 'twin')",
+                *(twin, twin),
+            )
+        wait_until(are([twin - 1], "failed"))
+        upkeep.watch()
+    assert statuses([twin]) == {"todo": 1}
+    assert raised([twin - 1]) == {"AlreadyEnqueued": 1}
+
+
+def test_the_graceful_shutdown_time_is_kept(
+    worker: Worker, wait_until: Wait, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Also with jobs that never ask whether they should stop."""
     plain = defer(1, "stubborn", seconds=1_000)
     atomic = defer(1, "atomic_effect", seconds=1_000)
     alone = defer(1, "endless")
-    wait_until(lambda: effects() == 0)
+    once = defer(1, "once", seconds=1_000)
     with worker("--shutdown-graceful-timeout=0.2") as process:
-        wait_until(are(plain + atomic + alone, "doing"))
+        wait_until(are(plain + atomic + alone + once, "doing"))
         wait_until(lambda: effects() == 1)
         process.terminate()
         process.wait(10)
     assert process.returncode == 1
+    *_, last = capfd.readouterr().err.splitlines()
+    assert "The worker ends although these jobs are still running: " in last
     wait_until(at_rest)
     assert statuses(plain + atomic + alone) == {"todo": 3}
+    assert QueuedJob.objects.filter(pk__in=plain, scheduled_at__isnull=False).exists()
+    assert statuses(once) == {"failed": 1}
+    assert raised(once) == {"JobCut": 1}
     assert effects() == 1
     kept = dict(Interruption.objects.values_list("job_id", "give_backs"))
     assert kept == dict.fromkeys(plain + atomic + alone, 1)
@@ -434,10 +478,38 @@ def test_a_crash_counts_against_the_job_that_caused_it(worker: Worker, wait_unti
     assert statuses(innocent) == {"succeeded": 2}
 
 
+def test_a_job_that_stops_the_event_loop_fails(worker: Worker, wait_until: Wait) -> None:
+    ids, others = defer(1, "stops_the_loop"), defer(4, "block")
+    while not are(ids, "failed")():
+        with worker() as process:
+            wait_until(lambda process=process: process.poll() is not None)
+        rescue()
+    assert raised(ids) == {"JobStalled": 3}
+    with worker():
+        wait_until(are(others, "succeeded"))
+
+
+def test_a_dead_worker_is_noticed_by_its_lock(worker: Worker, wait_until: Wait) -> None:
+    """Its heartbeat would seem alive for longer. The upkeep does not run in this queue."""
+    ids = [django_app.configure_task("faults.block", queue="q").defer(seconds=1_000)]
+    with worker("--queues=q") as dying, worker("--queues=q") as living:
+        wait_until(are(ids, "doing"))
+        wait_until(lambda: WorkerInfo.objects.count() == 2)
+        ((pid,),) = execute(
+            "SELECT pid FROM jobs_workerinfo JOIN procrastinate_jobs USING (worker_id)"
+            " WHERE status = 'doing'"
+        )
+        victim, other = (dying, living) if pid == dying.pid else (living, dying)
+        victim.kill()
+        wait_until(lambda: starts(ids) == 2)
+        other.kill()
+    assert raised(ids) == {"JobStalled": 1}
+
+
 def test_deploys_use_up_no_attempt(worker: Worker, wait_until: Wait) -> None:
     (pk,) = ids = defer(1, "fail")
     QueuedJob.objects.filter(pk=pk).update(attempts=20)
-    Interruption.objects.create(pk=pk, give_backs=20)
+    Interruption.objects.create(pk=pk, give_backs=18, deaths=2)
     with worker():
         wait_until(are(ids, "failed"))
     assert raised(ids) == {"ConnectionError": 3}

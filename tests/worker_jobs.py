@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from jobs.bridge import job
 from jobs.retry import Retry
 from procrastinate import JobContext
@@ -54,6 +54,17 @@ def leave_effect() -> None:
 @faulty()
 def block(*, seconds: float = 0) -> None:
     time.sleep(seconds)
+
+
+# The tests' own process has one database.
+if "worker" in sys.argv:
+    connections.databases["other"] = connections.databases["default"]
+
+
+@faulty(atomic=True)
+def uses_another_database() -> None:
+    with connections["other"].cursor() as cursor:
+        cursor.execute("INSERT INTO effects (what) VALUES ('x')")
 
 
 @faulty()
@@ -100,6 +111,12 @@ def wrong() -> None:
     raise KeyError("wrong")
 
 
+@faulty(retry=None)
+def fail_late(*, seconds: float) -> None:
+    time.sleep(seconds)
+    raise KeyError("late")
+
+
 @faulty()
 def leave() -> None:
     sys.exit(3)
@@ -112,6 +129,16 @@ def polite(context: JobContext, *, seconds: float) -> None:
         if context.should_abort():
             raise JobAborted
         time.sleep(0.02)
+
+
+@with_context(timeout=timedelta(seconds=1))
+def stops_in_time(context: JobContext, *, seconds: float) -> None:
+    polite.func(context, seconds=seconds)
+
+
+@faulty(retry=None)
+def once(*, seconds: float) -> None:
+    time.sleep(seconds)
 
 
 @faulty()
@@ -134,6 +161,12 @@ async def endless_wait() -> None:
 async def blocking() -> None:
     while True:
         pass
+
+
+@faulty()
+async def stops_the_loop() -> None:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(1_000)
 
 
 @faulty()

@@ -29,7 +29,7 @@ from procrastinate.middleware import WorkerMiddleware
 from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
 from psycopg import sql
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
 from . import logs, upstream
 from .sessions import RESET
@@ -311,6 +311,9 @@ def execute(query: str) -> list[bytes | None]:
     with connection.wrap_database_errors:
         result = raw.pgconn.exec_(query.encode())
         if result.status != ExecStatus.TUPLES_OK:
+            # A lost connection has no error code, which psycopg would need.
+            if raw.pgconn.status != ConnStatus.OK:
+                raise psycopg.OperationalError("the connection is lost")
             raise psycopg.errors.error_from_result(result, encoding="utf-8")
     return [result.get_value(0, n) for n in range(result.nfields)]
 
