@@ -18,7 +18,7 @@ def used_names() -> list[str]:
         for node in ast.parse((JOBS / "upstream.py").read_text()).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "USED_NAMES"
     )
-    return sorted({name for file in ast.literal_eval(names).values() for name in file})
+    return sorted({*" ".join(ast.literal_eval(names).values()).split()})
 
 
 # A Python name and an SQL function. The exhaustive tests try all names.

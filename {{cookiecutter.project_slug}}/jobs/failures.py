@@ -9,8 +9,9 @@ from typing import Any
 
 import psycopg
 from django.db import Error
-from procrastinate import JobContext
+from procrastinate import App, JobContext
 from procrastinate.exceptions import JobAborted
+from procrastinate.jobs import Job
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
@@ -58,30 +59,32 @@ async def store_failures(
         failure.__cause__ = error
     except BaseException as error:  # noqa: BLE001, it is raised below
         failure = error
-    await store_failure(context, failure)
+    await store_failure(context.app, context.job, failure, context.start_timestamp)
     raise failure
 
 
-async def store_failure(context: JobContext, error: BaseException) -> None:
+async def store_failure(
+    app: App, job: Job, error: BaseException, started_at: float | None = None
+) -> None:
     """Store an error, on the worker's own connection: Django's may have failed."""
     try:
-        store = context.app.connector.execute_query_all_async(
-            INSERT_FAILURE, **columns(context, error)
+        store = app.connector.execute_query_all_async(
+            INSERT_FAILURE, **columns(job, error, started_at)
         )
         found = await asyncio.wait_for(store, timeout=10)
         retry.interruptions.set(sum(sum(one.values()) for one in found))
     # The job still ends with its own error.
     except (Exception, asyncio.CancelledError):
-        logger.exception("Could not store the failure of job %s", context.job.id)
+        logger.exception("Could not store the failure of job %s", job.id)
 
 
-def columns(context: JobContext, error: BaseException) -> dict[str, Any]:
+def columns(job: Job, error: BaseException, started_at: float | None) -> dict[str, Any]:
     """Return the columns of a `JobFailure`."""
     return {
-        "job_id": context.job.id,
-        "attempt": context.job.attempts + 1,
+        "job_id": job.id,
+        "attempt": job.attempts + 1,
         "host": socket.gethostname(),
-        "duration": time.time() - context.start_timestamp,
+        "duration": started_at and time.time() - started_at,
         **describe(error),
     }
 

@@ -9,25 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import inspect
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
-from typing import Any, NoReturn
+from datetime import datetime
+from typing import Any, NoReturn, TypeVar
 
 import psycopg
 from asgiref.sync import sync_to_async
 from django.db import Error, close_old_connections, connection, connections, transaction
 from procrastinate import JobContext, middleware
 from procrastinate.jobs import Job, Status
-from procrastinate.middleware import WorkerMiddleware
+from procrastinate.middleware import AsyncCallNext
 from procrastinate.retry import RetryDecision
 from procrastinate.tasks import Task
+from procrastinate.worker import Worker
 from psycopg import sql
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
@@ -61,8 +61,7 @@ WITH finished AS (
 # PostgreSQL counts first, and each statement inside the function has its own snapshot:
 # so the function sees that the lock of the finished job is free.
 _TAKE_NEXT = """
-SELECT done, job.id, job.task_name, job.priority, job.lock, job.queueing_lock, job.args,
-    extract(epoch FROM job.scheduled_at), job.queue_name, job.attempts
+SELECT done, row_to_json(job)
 FROM (SELECT count(*) AS done FROM finished) ended,
     LATERAL procrastinate_fetch_job_v2(
         CASE WHEN done = 1 THEN %s::varchar[] ELSE '{}' END, %d
@@ -72,7 +71,9 @@ _TAKE_NONE = "SELECT count(*) FROM finished"
 # For this one statement; the worker's own connections always have it.
 _DISABLE_SORT = "SET LOCAL enable_sort = off;"
 
+R = TypeVar("R")
 Outcome = Callable[[], Any]
+"""Returns what a body returned, or raises what it raised."""
 
 
 class JobReassigned(Exception):
@@ -83,21 +84,16 @@ class LaneWorker(SupervisedWorker):
     """A worker with lanes for its sync jobs.
 
     Args:
-        lanes: Whether lanes take further jobs. If not, only atomic jobs run in lanes,
-            and each lane ends after one job.
-        own_middleware: The project's worker middlewares, which run around atomic jobs.
+        lanes: Whether there are lanes. If not, Procrastinate starts each job, but
+            atomic jobs still end in their transactions.
     """
 
-    def __init__(
-        self,
-        *,
-        lanes: bool = True,
-        own_middleware: Sequence[WorkerMiddleware] = (),
-        **options: Any,
-    ) -> None:
-        super().__init__(**options)
-        self._lanes_take_jobs = lanes
-        self._own_middleware = own_middleware
+    def __init__(self, *, lanes: bool = True, **options: Any) -> None:
+        around = [*options.pop("worker_middleware", []), self._run_body]
+        super().__init__(worker_middleware=around, **options)
+        self._lanes = lanes
+        self._outcomes: dict[int | None, Outcome] = {}
+        self._completed: set[int | None] = set()
         # Not the event loop's own executor, which also looks up host names.
         self._executor = ThreadPoolExecutor(self.concurrency, "lane")
         queues = self.queues and list(self.queues)
@@ -107,38 +103,72 @@ class LaneWorker(SupervisedWorker):
         """Run a job, and the jobs that its lane takes after it, in one slot."""
         slot = asyncio.current_task()
         assert slot
-        if self._lane_task(context):
-            run = sync_to_async(
-                self._run_lane, thread_sensitive=False, executor=self._executor
-            )
+        unfinished: tuple[JobContext, Outcome | None] | None = context, None
+        if self._lanes and self._sync_task(context):
             clean = contextvars.copy_context()
             loop = asyncio.get_running_loop()
-            lane = functools.partial(run, context, slot, clean, loop)
-            around = middleware.compose(self._own_middleware, lane, context, self)
-            unfinished = await around()
-            if unfinished is None:
-                self.look_for_jobs()
-                return
-            context, outcome = unfinished
-            self.running[slot] = context
-            if outcome is None and self.stopping and self.wait:
-                await self.end_run(context.job, Status.ABORTED, RetryDecision())
-                return
+            unfinished = await self._in_thread(
+                self._run_lane, context, slot, clean, loop
+            )
+        if unfinished:
+            following, outcome = unfinished
+            self.running[slot] = following
             if outcome:
-                await self.finish(context, outcome)
-                self.look_for_jobs()
-                return
-        await super().process(context)
+                self._outcomes[following.job.id] = outcome
+            if following is not context and not outcome and self._late:
+                await self.end_run(following.job, Status.ABORTED, RetryDecision())
+            else:
+                await super().process(following)
         # Its lock is free now, and other jobs may wait for it.
         self.look_for_jobs()
 
-    def _lane_task(self, context: JobContext) -> Task[..., Any, ...] | None:
-        task = self.app.tasks.get(context.job.task_name)
-        if not task or inspect.iscoroutinefunction(task.func):
-            return None
-        return task if self._lanes_take_jobs or is_atomic(task) else None
+    async def end_run(
+        self, job: Job, status: Status, decision: RetryDecision | None
+    ) -> bool:
+        """Record how a job ended, unless that was part of its transaction."""
+        if job.id in self._completed:
+            self._completed.remove(job.id)
+            return True
+        return await super().end_run(job, status, decision)
 
-    # From here on, in the lane's thread
+    async def _run_body(
+        self, call_next: AsyncCallNext, context: JobContext, worker: Worker
+    ) -> Any:
+        """Do what the job's body did in its lane, or run it. A worker middleware."""
+        if outcome := self._outcomes.pop(context.job.id, None):
+            value = outcome()
+            return await value if inspect.isawaitable(value) else value
+        task = self._sync_task(context)
+        if task and is_atomic(task):
+            return await self._in_thread(self._run_alone, task, context)
+        return await call_next()
+
+    async def _in_thread(self, function: Callable[..., R], *args: Any) -> R:
+        return await sync_to_async(
+            function, thread_sensitive=False, executor=self._executor
+        )(*args)
+
+    @property
+    def _late(self) -> bool:
+        """Whether a job that was just taken is put back: the worker is stopping."""
+        return self.stopping and self.wait
+
+    def _sync_task(self, context: JobContext) -> Task[..., Any, ...] | None:
+        task = self.app.tasks.get(context.job.task_name)
+        return task if task and not inspect.iscoroutinefunction(task.func) else None
+
+    # From here on, in a thread
+
+    def _run_alone(self, task: Task[..., Any, ...], context: JobContext) -> None:
+        """Run and finish an atomic job, and take no other."""
+        close_old_connections()
+        try:
+            self._run_atomic(self._body(task, context), context.job)
+            self._completed.add(context.job.id)
+        except JobReassigned:
+            pass  # the event loop will find out, too
+        finally:
+            connections.close_all()
 
     def _run_lane(
         self,
@@ -163,10 +193,8 @@ class LaneWorker(SupervisedWorker):
                     connection.close()
                     connected_at = time.monotonic()
                 context = following
-                task = self._lane_task(context)
-                # A job that was taken while the worker was asked to stop is put back.
-                late = self.stopping and self.wait and context is not first
-                if not task or late:
+                task = self._sync_task(context)
+                if not task or (self._late and context is not first):
                     return context, None
                 self.running[slot] = context
                 outcome, following = clean.copy().run(self._run_job, task, context)
@@ -176,8 +204,17 @@ class LaneWorker(SupervisedWorker):
                     loop.call_soon_threadsafe(self.look_for_jobs)
             return None
         finally:
-            for one in connections.all(initialized_only=True):
-                one.close()
+            connections.close_all()
+
+    def _body(self, task: Task[..., Any, ...], context: JobContext) -> Outcome:
+        """Return a body with its arguments, and the middlewares around it."""
+        arguments = [context] if task.pass_context else []
+        return middleware.compose(
+            self.sync_middleware(task),
+            lambda: task(*arguments, **context.job.task_kwargs),
+            context,
+            self,
+        )
 
     def _run_job(
         self, task: Task[..., Any, ...], context: JobContext
@@ -190,13 +227,7 @@ class LaneWorker(SupervisedWorker):
         job = context.job
         logs.set_job(job)
         logger.debug("Starting job %s[%d]", job.task_name, job.id)
-        arguments = [context] if task.pass_context else []
-        body = middleware.compose(
-            self.sync_middleware(task),
-            lambda: task(*arguments, **job.task_kwargs),
-            context,
-            self,
-        )
+        body = self._body(task, context)
         try:
             if is_atomic(task):
                 row = self._run_atomic(body, job)
@@ -228,7 +259,7 @@ class LaneWorker(SupervisedWorker):
         )
         return None, self._next_context(row)
 
-    def _run_atomic(self, body: Callable[[], Any], job: Job) -> list[bytes | None]:
+    def _run_atomic(self, body: Callable[[], Any], job: Job) -> list[bytes]:
         """Run a body, finish its job and take the next one, in one transaction.
 
         Raises:
@@ -236,7 +267,7 @@ class LaneWorker(SupervisedWorker):
             JobReassigned: The job was rescued; the transaction is rolled back.
         """
         committed: list[bool] = []
-        row: list[bytes | None] = []
+        row: list[bytes] = []
         try:
             with no_other_database(), transaction.atomic():
                 transaction.on_commit(lambda: committed.append(True), robust=True)
@@ -251,11 +282,11 @@ class LaneWorker(SupervisedWorker):
         clean_up()
         return row
 
-    def _finish_and_take(self, job: Job, *, atomic: bool = False) -> list[bytes | None]:
+    def _finish_and_take(self, job: Job, *, atomic: bool = False) -> list[bytes]:
         """Finish a job and take the next one, in one round trip.
 
         Returns:
-            The number of finished jobs (0 or 1), then the row of the next job.
+            How many jobs were finished (0 or 1), then the next job as JSON.
 
         Raises:
             JobReassigned: The job was given to another worker.
@@ -264,7 +295,7 @@ class LaneWorker(SupervisedWorker):
         worker_id = self.worker_id or 0
         end = _DELETE if self.deletes(Status.SUCCEEDED) else _MARK_SUCCEEDED
         query = end % (job.id, job.attempts, worker_id)
-        if self.stopping or not self._lanes_take_jobs:
+        if self.stopping or not self._lanes:
             query += _TAKE_NONE
         else:
             query = _DISABLE_SORT + query + _TAKE_NEXT % (self._queues, worker_id)
@@ -273,26 +304,13 @@ class LaneWorker(SupervisedWorker):
             raise JobReassigned
         return row
 
-    def _next_context(self, row: list[bytes | None]) -> JobContext | None:
-        if len(row) == 1 or row[1] is None:
+    def _next_context(self, row: list[bytes]) -> JobContext | None:
+        found = json.loads(row[1]) if len(row) > 1 else {"id": None}
+        if found["id"] is None:
             return None
-        _, pk, name, priority, lock, queueing_lock, args, due, queue, attempts = (
-            None if value is None else value.decode() for value in row
-        )
-        job = Job(
-            id=int(pk or 0),
-            status=Status.DOING.value,
-            queue=queue or "",
-            priority=int(priority or 0),
-            lock=lock,
-            queueing_lock=queueing_lock,
-            task_name=name or "",
-            task_kwargs=json.loads(args or "{}"),
-            scheduled_at=datetime.fromtimestamp(float(due), UTC) if due else None,
-            attempts=int(attempts or 0),
-            worker_id=self.worker_id,
-        )
-        return self.context(job, time.time())
+        if due := found["scheduled_at"]:
+            found["scheduled_at"] = datetime.fromisoformat(due)
+        return self.context(Job.from_row(found), time.time())
 
 
 def is_atomic(task: Task[..., Any, ...]) -> bool:
@@ -300,7 +318,7 @@ def is_atomic(task: Task[..., Any, ...]) -> bool:
     return bool(getattr(vars(task).get("declaration"), "atomic", False))
 
 
-def execute(query: str) -> list[bytes | None]:
+def execute(query: str) -> list[bytes]:
     """Execute statements in one round trip; return the first row of the last one.
 
     It calls libpq directly: for statements without parameters, psycopg would only add
@@ -315,7 +333,7 @@ def execute(query: str) -> list[bytes | None]:
             if raw.pgconn.status != ConnStatus.OK:
                 raise psycopg.OperationalError("the connection is lost")
             raise psycopg.errors.error_from_result(result, encoding="utf-8")
-    return [result.get_value(0, n) for n in range(result.nfields)]
+    return [result.get_value(0, n) or b"" for n in range(result.nfields)]
 
 
 def clean_up() -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from datetime import timedelta
 from types import FrameType
 from typing import Any, NoReturn
@@ -23,7 +24,12 @@ from django.db import connections
 from django.utils import timezone
 from procrastinate import JobContext
 from procrastinate.contrib.django import connector_params
-from procrastinate.exceptions import ConnectorException, JobAborted, UniqueViolation
+from procrastinate.exceptions import (
+    AlreadyEnqueued,
+    ConnectorException,
+    JobAborted,
+    UniqueViolation,
+)
 from procrastinate.jobs import Job, Status
 from procrastinate.middleware import SyncCallNext
 from procrastinate.retry import RetryDecision
@@ -74,6 +80,8 @@ UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'
 WHERE id = ANY(%(workers)s)
 """
 
+DELETE_WORKER = "DELETE FROM procrastinate_workers WHERE id = %s"
+
 INSERT_WORKER_INFO = """
 INSERT INTO jobs_workerinfo (worker_id, host, pid, started_at, queues, tasks, periodic)
 VALUES (%(worker_id)s, %(host)s, %(pid)s, now(), %(queues)s::jsonb, %(tasks)s::jsonb,
@@ -89,13 +97,18 @@ class SupervisedWorker(upstream.Worker):
         super().__init__(**options)
         self.threads: dict[int | None, int] = {}
         """The thread in which a sync job runs, by the job's id."""
-        self.overdue: dict[int | None, retry.JobTimedOut] = {}
-        """The jobs that reached their time limit, with their stacks at that moment."""
+        self.overdue: dict[int | None, Exception] = {}
+        """Why a job was stopped, with its stack, for instance at its time limit."""
         self._orphans: dict[tuple[int, int], float] = {}
         self._suspects: set[int] = set()
         self._info_stored = threading.Event()
         self._last_tick = time.monotonic()
         self._ended = threading.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the worker was asked to stop, or ends without being asked."""
+        return super().stopping or self._ended.is_set()
 
     # The end of a run
 
@@ -120,23 +133,21 @@ class SupervisedWorker(upstream.Worker):
                 recorded = await connector.execute_query_all_async(query, **parameters)
                 break
             except UniqueViolation:
-                # A job with the same queueing lock already waits, so this one fails.
-                query = runs.FINISH
-                parameters["status"] = Status.FAILED.value
+                reason: Exception = AlreadyEnqueued()
             except ConnectorException as error:
-                if isinstance(error.__cause__, psycopg.DataError):
-                    if query == runs.FINISH:
-                        raise
-                    # The retry strategy names a queue that cannot exist, for example.
-                    query = runs.FINISH
-                    parameters["status"] = Status.FAILED.value
-                logger.warning(
-                    "Could not record the end of job %s, trying again: %s",
-                    job.id,
-                    failures.text_of(error),
-                )
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 10)
+                cause = error.__cause__
+                # The retry strategy names a queue that cannot exist, for example.
+                if isinstance(cause, psycopg.DataError) and query != runs.FINISH:
+                    reason = cause
+                else:
+                    text = failures.text_of(error)
+                    logger.warning("Trying to end job %s again: %s", job.id, text)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, 10)
+                    continue
+            await failures.store_failure(self.app, job, reason)
+            query = runs.FINISH
+            parameters["status"] = Status.FAILED.value
         self.overdue.pop(job.id, None)
         if not recorded:
             logger.warning(
@@ -188,27 +199,45 @@ class SupervisedWorker(upstream.Worker):
         if not self.install_signal_handlers:  # inside another process, such as a test
             await asyncio.wait(self.running)
             return
-        remaining = list(self.running.values())
-        try:
-            # Not wait_for, which would wait for what its cancellation does not stop.
-            put_back = asyncio.create_task(self._give_back(remaining))
-            done, _ = await asyncio.wait([put_back], timeout=2)
-            for task in done:
-                task.result()
-        except Exception as error:  # noqa: BLE001, the rescue will find them
-            logger.error("Could not put jobs back: %s", failures.text_of(error))
-        names = ", ".join(f"{one.job.task_name}[{one.job.id}]" for one in remaining)
+        jobs = [context.job for context in self.running.values()]
+        names = ", ".join(f"{job.task_name}[{job.id}]" for job in jobs)
         self._exit(f"The worker ends although these jobs are still running: {names}")
 
-    async def _give_back(self, contexts: list[JobContext]) -> None:
-        """Put jobs back into their queues, or fail those that must not run twice."""
-        for context in contexts:
-            error, decision = self._cut_short(context)
-            if decision is None:
-                await failures.store_failure(context, error)
-            status = Status.ABORTED if decision else Status.FAILED
-            await self.end_run(context.job, status, decision)
-        await self.unregister()
+    def _exit(self, reason: str) -> NoReturn:
+        """End the process at once: its threads cannot be stopped otherwise."""
+        self._ended.set()  # lanes take no more jobs
+        within(2, self._give_back_all)
+        logger.error(reason)
+        # A thread that was stopped in the middle may hold a handler's lock.
+        within(2, flush_logs)
+        os._exit(1)
+
+    def _give_back_all(self) -> None:
+        """Put all jobs back into their queues, or fail those that must not run twice.
+
+        It needs neither the event loop nor its connections.
+        """
+        try:
+            with connect() as session:
+                for context in list(self.running.values()):
+                    self._give_back(session, context)
+                session.execute(DELETE_WORKER, [self.worker_id])
+        except Exception as error:  # noqa: BLE001, the rescue will find them
+            logger.error("Could not put jobs back: %s", failures.text_of(error))
+
+    def _give_back(self, session: psycopg.Connection, context: JobContext) -> None:
+        job = context.job
+        error, decision = self._cut_short(context)
+        if decision:
+            try:
+                parameters = self._parameters(job, Status.ABORTED, decision)
+                session.execute(runs.GIVE_BACK, parameters)
+                return
+            except psycopg.errors.UniqueViolation:
+                error = AlreadyEnqueued()
+        columns = failures.columns(job, error, context.start_timestamp)
+        session.execute(failures.INSERT_FAILURE, columns)
+        session.execute(runs.FINISH, self._parameters(job, Status.FAILED, None))
 
     def _cut_short(
         self, context: JobContext
@@ -220,12 +249,6 @@ class SupervisedWorker(upstream.Worker):
         if not upstream.retry_decision(task, JobAborted(), context.job):
             return retry.JobCut("Its worker ended, and it must not run twice."), None
         return JobAborted(), RetryDecision(retry_at=timezone.now() + DELAY_AFTER_CUT)
-
-    def _exit(self, reason: str) -> NoReturn:
-        """End the process at once: its threads cannot be stopped otherwise."""
-        logger.error(reason)
-        flush_logs()
-        os._exit(1)
 
     # Supervision
 
@@ -388,32 +411,14 @@ class SupervisedWorker(upstream.Worker):
     def _end_blocked(self, loop: asyncio.AbstractEventLoop, thread: int) -> NoReturn:
         stack = "".join(traceback.format_stack(frame_of(thread)))
         logger.error("The event loop is blocked for %d s:\n%s", MAX_BLOCKED, stack)
+        name = "something"
         slot = asyncio.current_task(loop)
-        culprit = self.running.get(slot) if slot else None
-        try:
-            with connect() as connection:
-                for context in list(self.running.values()):
-                    error, decision = self._cut_short(context)
-                    if context is culprit:
-                        error = retry.EventLoopBlocked("It blocked the event loop.")
-                        error.add_note(f"It was here:\n{stack}")
-                        decision = None
-                    if decision is None:
-                        connection.execute(
-                            failures.INSERT_FAILURE, failures.columns(context, error)
-                        )
-                    status = Status.ABORTED if decision else Status.FAILED
-                    connection.execute(
-                        runs.GIVE_BACK if decision else runs.FINISH,
-                        self._parameters(context.job, status, decision),
-                    )
-                connection.execute(
-                    "DELETE FROM procrastinate_workers WHERE id = %s", [self.worker_id]
-                )
-        except Exception as error:  # noqa: BLE001, the rescue will find them
-            logger.error("Could not put jobs back: %s", failures.text_of(error))
-        name = culprit and f"job {culprit.job.task_name}[{culprit.job.id}]"
-        self._exit(f"The worker ends: {name or 'something'} blocks its event loop")
+        if culprit := slot and self.running.get(slot):
+            name = f"job {culprit.job.task_name}[{culprit.job.id}]"
+            error = retry.EventLoopBlocked("It blocked the event loop.")
+            error.add_note(f"It was here:\n{stack}")
+            self.overdue[culprit.job.id] = error
+        self._exit(f"The worker ends: {name} blocks its event loop")
 
 
 def remember_thread(
@@ -449,17 +454,15 @@ def frame_of(thread: int | None) -> FrameType | None:
     return frames.get(thread or 0)
 
 
-def flush_logs() -> None:
-    """Flush the log handlers and Sentry, for two seconds at most.
-
-    A thread that was stopped in the middle may hold a handler's lock.
-    """
-    thread = threading.Thread(target=_flush, daemon=True)
+def within(seconds: float, function: Callable[[], None]) -> None:
+    """Call a function, but do not wait for longer than this."""
+    thread = threading.Thread(target=function, daemon=True)
     thread.start()
-    thread.join(2)
+    thread.join(seconds)
 
 
-def _flush() -> None:
+def flush_logs() -> None:
+    """Flush the log handlers and Sentry."""
     for reference in logging._handlerList:  # type: ignore[attr-defined]
         if handler := reference():
             handler.flush()

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import inspect
 import re
-import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +20,6 @@ from procrastinate import App, jobs, middleware, utils, worker
 from procrastinate.app import WorkerOptions
 from procrastinate.contrib.django import DjangoApp
 from procrastinate.contrib.django import app as django_app
-from procrastinate.exceptions import JobAborted
 from procrastinate.job_context import AbortReason, JobContext, JobResult
 from procrastinate.periodic import PeriodicTask
 from procrastinate.retry import RetryDecision
@@ -40,59 +37,26 @@ QueueRow = jobs.Job
 PACKAGE = Path(worker.__file__).parent
 
 USED_NAMES = {
-    "app.py": ["_worker", "job_manager", "periodic_registry", "worker_defaults"],
-    "contrib/django/models.py": ["procrastinate_job"],
-    "contrib/django/admin.py": ["ProcrastinateJobAdmin", "pretty_args"],
-    "contrib/django/procrastinate_app.py": ["will_configure_task"],
-    "exceptions.py": ["JobAborted", "JobRetry", "retry_decision", "UniqueViolation"],
-    "job_context.py": [
-        "AbortReason",
-        "USER_REQUEST",
-        "abort_reason",
-        "start_timestamp",
-    ],
-    "jobs.py": ["call_string", "log_context", "task_kwargs"],
-    "manager.py": [
-        "batch_defer_jobs",
-        "cancel_job_by_id",
-        "retry_job_by_id",
-        "unregister_worker",
-        "update_heartbeat",
-    ],
-    "periodic.py": ["PeriodicTask", "configure_kwargs", "croniter", "periodic_tasks"],
-    "psycopg_connector.py": ["pool"],
-    "sql/schema.sql": [
-        "procrastinate_fetch_job_v2",
-        "procrastinate_register_worker_v1",
-        "abort_requested",
-        "last_heartbeat",
-        "procrastinate_events",
-        "procrastinate_jobs",
-        "procrastinate_workers",
-        "queueing_lock",
-        "scheduled_at",
-    ],
-    "tasks.py": ["get_retry_exception", "pass_context", "retry_strategy"],
-    "contrib/django/db_cleanup.py": ["close_db_connections"],
-    "middleware.py": ["compose", "is_async_middleware"],
-    "utils.py": ["cancel_and_capture_errors"],
-    "worker.py": [
-        "_abort_job",
-        "_abort_running_jobs",
-        "_job_ids_to_abort",
-        "_log_job_outcome",
-        "_new_job_event",
-        "_persist_job_status",
-        "_process_job",
-        "_running_jobs",
-        "_shutdown",
-        "_start_side_tasks",
-        "_stop_event",
-        "job_aborted",
-        "listener",
-        "start_job",
-        "poll_jobs_to_abort",
-    ],
+    "app.py": "_worker job_manager periodic_registry worker_defaults",
+    "contrib/django/admin.py": "ProcrastinateJobAdmin pretty_args",
+    "contrib/django/db_cleanup.py": "close_db_connections",
+    "contrib/django/models.py": "procrastinate_job",
+    "contrib/django/procrastinate_app.py": "will_configure_task",
+    "exceptions.py": "JobAborted JobRetry UniqueViolation retry_decision",
+    "job_context.py": "AbortReason USER_REQUEST abort_reason start_timestamp",
+    "jobs.py": "call_string from_row log_context task_kwargs",
+    "manager.py": "batch_defer_jobs cancel_job_by_id retry_job_by_id update_heartbeat",
+    "middleware.py": "compose is_async_middleware",
+    "periodic.py": "PeriodicTask configure_kwargs croniter periodic_tasks",
+    "psycopg_connector.py": "pool",
+    "sql/schema.sql": "abort_requested last_heartbeat procrastinate_events"
+    " procrastinate_fetch_job_v2 procrastinate_jobs procrastinate_register_worker_v1"
+    " procrastinate_workers queueing_lock scheduled_at",
+    "tasks.py": "get_retry_exception pass_context retry_strategy",
+    "utils.py": "cancel_and_capture_errors",
+    "worker.py": "_abort_job _abort_running_jobs _job_ids_to_abort _new_job_event"
+    " _persist_job_status _process_job _running_jobs _shutdown _start_side_tasks"
+    " _stop_event job_aborted listener poll_jobs_to_abort start_job",
 }
 """The names that this package uses, by the file of Procrastinate that defines them."""
 
@@ -108,7 +72,7 @@ def missing_names() -> list[str]:
         text = (PACKAGE / file).read_text(encoding="utf-8")
         found = _defined(ast.parse(text)) if file.endswith(".py") else text.split()
         words = {word.partition("(")[0].rstrip(",;") for word in found}
-        missing += [f"{name} in {file}" for name in names if name not in words]
+        missing += [f"{name} in {file}" for name in names.split() if name not in words]
     return missing
 
 
@@ -268,10 +232,6 @@ class Worker(worker.Worker):
         """Tell the database that this worker is alive."""
         await self.app.job_manager.update_heartbeat(self.worker_id or 0)
 
-    async def unregister(self) -> None:
-        """Delete this worker's row."""
-        await self.app.job_manager.unregister_worker(self.worker_id or 0)
-
     def look_for_jobs(self) -> None:
         """Fetch jobs now, before the next poll. Call this on the event loop."""
         self._new_job_event.set()
@@ -314,43 +274,6 @@ class Worker(worker.Worker):
     def forget_request_to_stop(self, job: jobs.Job) -> None:
         """Forget that a job was asked to stop."""
         self._job_ids_to_abort.pop(job.id or 0, None)
-
-    async def finish(self, context: JobContext, outcome: Callable[[], Any]) -> None:
-        """End a job whose body has already run, as Procrastinate does.
-
-        Args:
-            outcome: Raises what the body raised, or returns what it returned, which
-                may be an awaitable. The worker's middlewares run around it.
-        """
-        task = self.app.tasks[context.job.task_name]
-        result = JobResult(start_timestamp=context.start_timestamp)
-        error: BaseException | None = None
-        decision = None
-
-        async def replay() -> Any:
-            value = outcome()
-            return await value if inspect.isawaitable(value) else value
-
-        try:
-            call = middleware.compose(self.worker_middleware, replay, context, self)
-            result.result = await call()
-        except BaseException as caught:  # noqa: BLE001, as Procrastinate does
-            error = caught
-            if (
-                not isinstance(error, JobAborted)
-                or context.abort_reason() is AbortReason.SHUTDOWN
-            ):
-                decision = task.get_retry_exception(exception=error, job=context.job)
-        result.end_timestamp = time.time()
-        status = jobs.Status.SUCCEEDED
-        if error:
-            cut = isinstance(error, JobAborted | asyncio.CancelledError)
-            status = jobs.Status.ABORTED if cut else jobs.Status.FAILED
-        self._log_job_outcome(status, context, result, decision, error or False)
-        retry = decision.retry_decision if decision else None
-        await asyncio.shield(
-            self._persist_job_status(context.job, status, retry, context, result)
-        )
 
     # What subclasses override.
 

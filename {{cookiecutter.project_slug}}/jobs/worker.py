@@ -84,7 +84,6 @@ def make_app(
     app = WorkerApp(
         # Middlewares run on the event loop, so they would miss the jobs of a lane.
         lanes=settings.JOBS_LANES and not middleware,
-        own_middleware=middleware,
         connector=connector or make_connector(),
         import_paths=[
             f"{package}.{module.name}" for module in pkgutil.iter_modules(path)
@@ -141,15 +140,11 @@ class WorkerApp(upstream.WorkerApp):
 
     Args:
         lanes: Whether lanes run sync jobs, see `jobs.lanes`.
-        own_middleware: The project's worker middlewares.
     """
 
-    def __init__(
-        self, *, lanes: bool, own_middleware: list[WorkerMiddleware], **options: Any
-    ) -> None:
+    def __init__(self, *, lanes: bool, **options: Any) -> None:
         super().__init__(**options)
         self.lanes = lanes
-        self.own_middleware = own_middleware
 
     def make_worker(self, **options: Any) -> Worker:
         """Return a worker with supervision and lanes.
@@ -172,8 +167,7 @@ class WorkerApp(upstream.WorkerApp):
                     "Procrastinate that was tested."
                 )
             return super().make_worker(**options)
-        own = self.own_middleware
-        return LaneWorker(app=self, lanes=self.lanes, own_middleware=own, **options)
+        return LaneWorker(app=self, lanes=self.lanes, **options)
 
     async def run_worker_async(self, **kwargs: Unpack[WorkerOptions]) -> None:
         """Check the jobs, and run a worker unless ``manage.py check`` finds errors.
