@@ -299,7 +299,9 @@ def test_a_job_leaves_nothing_behind_for_the_next(
         ("odd", {"how": "no text"}, "NoText"),
         ("odd", {"how": "generator"}, "GeneratorExit"),
         ("odd", {"how": "exit"}, "SystemExit"),
+        ("odd", {"how": "stop iteration"}, "RuntimeError"),
         ("cancels_itself", {}, "JobCancelledItself"),
+        ("closes_the_loop", {}, "RuntimeError"),
         ("unknown", {}, "TaskNotFound"),
         ("stops_in_time", {"seconds": 1_000}, "JobTimedOut"),
         ("uses_another_database", {}, "RuntimeError"),
@@ -479,14 +481,14 @@ def test_a_crash_counts_against_the_job_that_caused_it(worker: Worker, wait_unti
 
 
 def test_a_job_that_stops_the_event_loop_fails(worker: Worker, wait_until: Wait) -> None:
-    ids, others = defer(1, "stops_the_loop"), defer(4, "block")
+    ids, neighbour = defer(1, "stops_the_loop"), defer(1, "wait", seconds=1)
     while not are(ids, "failed")():
         with worker() as process:
-            wait_until(lambda process=process: process.poll() is not None)
+            process.wait(30)
         rescue()
-    assert raised(ids) == {"JobStalled": 3}
     with worker():
-        wait_until(are(others, "succeeded"))
+        wait_until(are(neighbour, "succeeded"))
+    assert raised(ids) == {"JobStalled": 3}
 
 
 def test_a_dead_worker_is_noticed_by_its_lock(worker: Worker, wait_until: Wait) -> None:

@@ -170,6 +170,11 @@ async def stops_the_loop() -> None:
 
 
 @faulty()
+async def closes_the_loop() -> None:
+    asyncio.get_running_loop().close()
+
+
+@faulty()
 def poison() -> None:
     os._exit(9)
 
@@ -234,6 +239,8 @@ def odd(*, how: str) -> None:
             raise error from error
         case "no text":
             raise NoText
+        case "stop iteration":
+            next(iter(()))
         case "generator":
             raise GeneratorExit
         case "exit":

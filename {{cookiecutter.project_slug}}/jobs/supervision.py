@@ -201,12 +201,18 @@ class SupervisedWorker(upstream.Worker):
             return
         jobs = [context.job for context in self.running.values()]
         names = ", ".join(f"{job.task_name}[{job.id}]" for job in jobs)
+        self._give_back_all()
         self._exit(f"The worker ends although these jobs are still running: {names}")
+
+    def stop(self) -> None:
+        """Stop when the running jobs have ended, or at once without an event loop."""
+        if self.cancelled:
+            # Its jobs are not put back: the upkeep finds out which of them did this.
+            self._exit("The worker ends: a job stopped its event loop")
+        super().stop()  # type: ignore[no-untyped-call]
 
     def _exit(self, reason: str) -> NoReturn:
         """End the process at once: its threads cannot be stopped otherwise."""
-        self._ended.set()  # lanes take no more jobs
-        within(2, self._give_back_all)
         logger.error(reason)
         # A thread that was stopped in the middle may hold a handler's lock.
         within(2, flush_logs)
@@ -217,13 +223,18 @@ class SupervisedWorker(upstream.Worker):
 
         It needs neither the event loop nor its connections.
         """
-        try:
-            with connect() as session:
-                for context in list(self.running.values()):
-                    self._give_back(session, context)
-                session.execute(DELETE_WORKER, [self.worker_id])
-        except Exception as error:  # noqa: BLE001, the rescue will find them
-            logger.error("Could not put jobs back: %s", failures.text_of(error))
+
+        def give_back() -> None:
+            try:
+                with connect() as session:
+                    for context in list(self.running.values()):
+                        self._give_back(session, context)
+                    session.execute(DELETE_WORKER, [self.worker_id])
+            except Exception as error:  # noqa: BLE001, the rescue will find them
+                logger.error("Could not put jobs back: %s", failures.text_of(error))
+
+        self._ended.set()  # lanes take no more jobs
+        within(2, give_back)
 
     def _give_back(self, session: psycopg.Connection, context: JobContext) -> None:
         job = context.job
@@ -296,7 +307,7 @@ class SupervisedWorker(upstream.Worker):
                     "Job %s does not stop after its time limit: the worker ends",
                     context.job.id,
                 )
-                self.stop()  # type: ignore[no-untyped-call]
+                self.stop()
 
     def _timed_out(
         self, slot: upstream.Slot, context: JobContext, limit: float
@@ -418,6 +429,7 @@ class SupervisedWorker(upstream.Worker):
             error = retry.EventLoopBlocked("It blocked the event loop.")
             error.add_note(f"It was here:\n{stack}")
             self.overdue[culprit.job.id] = error
+        self._give_back_all()
         self._exit(f"The worker ends: {name} blocks its event loop")
 
 

@@ -209,6 +209,7 @@ class Worker(worker.Worker):
     """Procrastinate's worker, with public names for what its subclasses use."""
 
     _side_tasks: list[Slot] = []
+    _supervisor: Slot
 
     @property
     def running(self) -> dict[Slot, JobContext]:
@@ -219,6 +220,12 @@ class Worker(worker.Worker):
     def stopping(self) -> bool:
         """Whether the worker was asked to stop."""
         return self._stop_event.is_set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether asyncio has cancelled all tasks, because its loop was stopped."""
+        main, supervisor = self.run_task, self._supervisor
+        return bool(main and main.cancelling() and supervisor.cancelling())
 
     def deletes(self, status: jobs.Status) -> bool:
         """Tell if jobs that end with a status are deleted."""
@@ -316,8 +323,8 @@ class Worker(worker.Worker):
         self.forget_request_to_stop(job)
 
     def _start_side_tasks(self) -> list[Slot]:
-        supervisor = asyncio.create_task(self.supervise(), name="supervisor")
-        return [*super()._start_side_tasks(), supervisor]
+        self._supervisor = asyncio.create_task(self.supervise(), name="supervisor")
+        return [*super()._start_side_tasks(), self._supervisor]
 
     async def _shutdown(self, side_tasks: list[Slot]) -> None:
         alive = {"listener", "poll_jobs_to_abort", "supervisor"}
