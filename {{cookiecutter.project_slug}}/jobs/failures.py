@@ -84,7 +84,7 @@ def columns(job: Job, error: BaseException, started_at: float | None) -> dict[st
         "job_id": job.id,
         "attempt": job.attempts + 1,
         "host": socket.gethostname(),
-        "duration": started_at and time.time() - started_at,
+        "duration": None if started_at is None else time.time() - started_at,
         **describe(error),
     }
 
