@@ -15,7 +15,7 @@ ANSWERS = {
 # folders that linters and pytest skip, Django's apps, dependencies, modules of newer Pythons.
 TAKEN = """
     app app_template conftest devdb jobs manage staticfiles tasks test tests users worker
-    build dist docs node_modules venv
+    build deploy dist docs node_modules venv
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication
     asgiref celery click croniter csp dateutil dj_database_url django django_htmx
