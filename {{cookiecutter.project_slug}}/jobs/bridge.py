@@ -109,7 +109,7 @@ class Job(Generic[P]):
     retry_strategy: BaseRetryStrategy | None
     aliases: tuple[str, ...]
     atomic: bool = False
-    timeout: timedelta | None = None
+    timeout: timedelta | Callable[[upstream.QueueRow], timedelta | None] | None = None
     schedule_at: datetime | None = None
     schedule_in: timedelta | None = None
 
@@ -171,7 +171,7 @@ class Job(Generic[P]):
         except TypeError as error:
             raise TypeError(f"{self.name}: {error}") from None
         for key, value in arguments.items():
-            if problem := _json_problem(value):
+            if problem := json_problem(value):
                 raise TypeError(
                     f"{self.name}: JSON cannot represent {key}={value!r} ({problem});"
                     " pass an id or a string"
@@ -296,7 +296,7 @@ def job(
     retry: BaseRetryStrategy | None = Retry(),  # noqa: B008, it has no state
     aliases: tuple[str, ...] = (),
     atomic: bool = False,
-    timeout: timedelta | None = None,
+    timeout: timedelta | Callable[[upstream.QueueRow], timedelta | None] | None = None,
 ) -> Callable[[Callable[P, None]], Job[P]]:
     """Return the decorator that declares a job from a signature without a body.
 
@@ -315,7 +315,7 @@ def job(
             in the database then happen exactly once. Only for sync bodies.
         timeout: How long a job may run before it fails. Then ``context.should_abort()``
             becomes true, and an async job is cancelled. If a sync job is still running
-            ten seconds later, its worker ends.
+            ten seconds later, its worker ends. May be a function of the job's row.
 
     Raises:
         TypeError: The declaration has ``*args``, ``**kwargs`` or positional-only
@@ -379,6 +379,11 @@ def find_job(job_id: int) -> QueuedJob | None:
     return QueuedJob.objects.filter(pk=job_id).first()
 
 
+def hook(task: Task[..., Any, ...] | None, name: str) -> Callable[..., None] | None:
+    """Return a function that `jobs.tasks_backend` attached to a task."""
+    return vars(task).get(name) if task else None
+
+
 def faults(job: Job[...] | Task[..., Any, ...]) -> Iterator[tuple[str, str]]:
     """Yield what makes a job invalid: the id of a check, and a sentence."""
     if job.queueing_lock and job.retry_strategy:
@@ -406,7 +411,7 @@ def _extra_arguments() -> Callable[[], dict[str, str]]:
     return import_string(path) if path else dict
 
 
-def _json_problem(value: object) -> str:
+def json_problem(value: object) -> str:
     """Return why the queue would not return a value unchanged, or nothing."""
     if value is None or type(value) in (bool, int):
         return ""

@@ -5,7 +5,6 @@ load the worker's ``tasks``.
 """
 
 import os
-import re
 import sysconfig
 import traceback
 from collections.abc import Collection, Iterator
@@ -27,7 +26,10 @@ from procrastinate.tasks import Task
 
 from . import worker
 from .bridge import Job, declared, faults
+from .procfile import served_queues
 from .upstream import periodic_tasks
+
+BACKEND = "jobs.tasks_backend.ProcrastinateBackend"
 
 HINTS = {
     "E001": "Write its body in tasks/, under @bridge.NAME.task(app).",
@@ -48,6 +50,8 @@ HINTS = {
     "W006": "Give new parameters a default, and keep the old ones for one release.",
     "W004": "Lower PROCRASTINATE_WORKER_CONCURRENCY, and start more workers: sync jobs"
     " that are taken while no thread is free have to wait.",
+    "W007": f'For Django\'s tasks, let TASKS name "{BACKEND}", so that'
+    " this project's worker runs what other apps enqueue.",
     "W005": "Keep them for some days, so that somebody can look into a failure.",
 }
 
@@ -91,6 +95,11 @@ def check_settings(**options: Any) -> list[CheckMessage]:
     if not settings.JOBS_LANES and threads < concurrency:
         text = f"A worker takes {concurrency} jobs, but has {threads} threads for them."
         found.append(_message("W004", text, "settings"))
+    if worker.has_django_tasks():
+        default = getattr(settings, "TASKS", {}).get("default", {})
+        if (backend := default.get("BACKEND")) != BACKEND:
+            text = f"TASKS leads to {backend}: this project's worker runs none of them."
+            found.append(_message("W007", text, "settings"))
     if timedelta(days=1) > settings.JOBS_KEPT:
         text = f"JOBS_KEPT is {settings.JOBS_KEPT}: failures are deleted within a day."
         found.append(_message("W005", text, "settings"))
@@ -181,7 +190,7 @@ def _check_declared(app: App) -> Iterator[CheckMessage]:
 def _check_tasks(app: App) -> Iterator[CheckMessage]:
     # Tasks that the worker itself defers need no declaration, nor do Procrastinate's.
     known = {*declared, *(name for name, _ in periodic_tasks(app))}
-    served = _served_queues()
+    served = served_queues()
     for name, task in app.tasks.items():
         if name != task.name or name.startswith("builtin:"):
             continue
@@ -190,17 +199,6 @@ def _check_tasks(app: App) -> Iterator[CheckMessage]:
         if served and task.queue not in served:
             text = f"No worker of the Procfile serves {task.queue!r}, {name}'s queue."
             yield _message("W002", text, _place(task))
-
-
-def _served_queues() -> set[str]:
-    """Return the queues that the Procfile's workers serve; empty if one serves all."""
-    procfile = settings.BASE_DIR / "Procfile"
-    lines = procfile.read_text().splitlines() if procfile.exists() else []
-    option = r"(?: -q| --queues|PROCRASTINATE_WORKER_QUEUES)[ =]*([^ '\"]+)"
-    found = [re.findall(option, line) for line in lines if "=tasks.app worker" in line]
-    if not all(found):
-        return set()
-    return {name for [names] in found for name in names.split(",")}
 
 
 def _check_periodic(app: App) -> Iterator[CheckMessage]:

@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 INSERT_FAILURE = f"""
 WITH kept AS (
     INSERT INTO jobs_jobfailure
-        (job_id, attempt, exception, message, traceback, host, duration, at)
-    VALUES (%(job_id)s, %(attempt)s, %(exception)s, %(message)s, %(traceback)s,
-        %(host)s, %(duration)s, now())
+        (job_id, attempt, module, exception, message, traceback, host, duration, at)
+    VALUES (%(job_id)s, %(attempt)s, %(module)s, %(exception)s, %(message)s,
+        %(traceback)s, %(host)s, %(duration)s, now())
 )
 {runs.INTERRUPTIONS}
 """
@@ -93,7 +93,8 @@ def describe(error: BaseException) -> dict[str, str]:
     """Describe an error, without the values of local variables and of rows.
 
     Returns:
-        ``exception``, ``message`` and ``traceback``, the last of them 16 kB at most.
+        ``module`` and name (``exception``) of its class, ``message``, and
+        ``traceback``, 16 kB at most.
     """
     message = text_of(error)
     text = "".join(traceback.format_exception(error))
@@ -110,6 +111,7 @@ def describe(error: BaseException) -> dict[str, str]:
             message = message.replace(whole, first_line)
         link = link.__cause__ or link.__context__
     return {
+        "module": type(error).__module__[:200],
         "exception": type(error).__qualname__[:200],
         "message": storable(message[:1000]),
         "traceback": storable(text),

@@ -32,6 +32,7 @@ from psycopg import sql
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
 from . import logs, upstream
+from .bridge import hook
 from .sessions import RESET
 from .supervision import SupervisedWorker
 
@@ -163,8 +164,9 @@ class LaneWorker(SupervisedWorker):
         """Run and finish an atomic job, and take no other."""
         close_old_connections()
         try:
-            self._run_atomic(self._body(task, context), context.job)
+            self._run_atomic(task, context)
             self._completed.add(context.job.id)
+            announce_end(task, context.job)
         except JobReassigned:
             pass  # the event loop will find out, too
         finally:
@@ -227,12 +229,11 @@ class LaneWorker(SupervisedWorker):
         job = context.job
         logs.set_job(job)
         logger.debug("Starting job %s[%d]", job.task_name, job.id)
-        body = self._body(task, context)
         try:
             if is_atomic(task):
-                row = self._run_atomic(body, job)
+                row = self._run_atomic(task, context)
             else:
-                value = body()
+                value = self._body(task, context)()
                 if inspect.isawaitable(value):
                     return (lambda: value), None
                 try:
@@ -249,6 +250,7 @@ class LaneWorker(SupervisedWorker):
         except BaseException as error:  # noqa: BLE001, the event loop handles it
             return raiser(error), None
         self.forget_request_to_stop(job)
+        announce_end(task, job)
         duration = time.time() - context.start_timestamp
         logger.info(
             "Job %s[%d] ended with status: Success, lasted %.3f s",
@@ -259,13 +261,18 @@ class LaneWorker(SupervisedWorker):
         )
         return None, self._next_context(row)
 
-    def _run_atomic(self, body: Callable[[], Any], job: Job) -> list[bytes]:
+    def _run_atomic(
+        self, task: Task[..., Any, ...], context: JobContext
+    ) -> list[bytes]:
         """Run a body, finish its job and take the next one, in one transaction.
 
         Raises:
             TypeError: The body returned an awaitable.
             JobReassigned: The job was rescued; the transaction is rolled back.
         """
+        body, job = self._body(task, context), context.job
+        if start_attempt := hook(task, "start_attempt"):
+            start_attempt(context)
         committed: list[bool] = []
         row: list[bytes] = []
         try:
@@ -311,6 +318,13 @@ class LaneWorker(SupervisedWorker):
         if due := found["scheduled_at"]:
             found["scheduled_at"] = datetime.fromisoformat(due)
         return self.context(Job.from_row(found), time.time())
+
+
+def announce_end(task: Task[..., Any, ...], job: Job) -> None:
+    """Announce that a Django task has finished."""
+    if announce := hook(task, "announce_end"):
+        announce(job.id)
+        clean_up()
 
 
 def is_atomic(task: Task[..., Any, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""What the queue's own tables do not have: failures, interruptions and statistics."""
+"""What the queue's own tables lack: failures, interruptions, results, statistics."""
 
 from django.db import models
 from django.utils import timezone
@@ -31,6 +31,8 @@ class JobFailure(models.Model):
         QueuedJob, models.DO_NOTHING, related_name="failures", db_constraint=False
     )
     attempt = models.PositiveIntegerField()
+    # With a default in the database: workers without this field may still run.
+    module = models.CharField(max_length=200, db_default="")
     exception = models.CharField(max_length=200)
     message = models.TextField()
     traceback = models.TextField()
@@ -81,6 +83,20 @@ class WorkerInfo(models.Model):
 
     def __str__(self) -> str:
         return f"worker {self.worker_id} on {self.host}"
+
+
+class StoredResult(models.Model):
+    """What the job of a Django task returned, and which workers ran it."""
+
+    job_id = models.BigIntegerField(primary_key=True)
+    worker_ids = models.JSONField(help_text="One for each attempt.")
+    return_value = models.JSONField(null=True)
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"result of job {self.job_id}"
 
 
 class QueueSample(models.Model):

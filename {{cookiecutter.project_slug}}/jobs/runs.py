@@ -8,7 +8,7 @@ increases that number.
 
 # The statements below are procrastinate_finish_job_v1 and procrastinate_retry_job_v2,
 # with this condition. worker_id is NULL if the row of a living worker was deleted.
-_THIS_RUN = """
+THIS_RUN = """
 id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s
     AND (worker_id = %(worker_id)s OR worker_id IS NULL)
 """
@@ -16,10 +16,10 @@ id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s
 FINISH = f"""
 UPDATE procrastinate_jobs SET status = %(status)s::procrastinate_job_status,
     attempts = attempts + 1, abort_requested = false
-WHERE {_THIS_RUN} RETURNING id
+WHERE {THIS_RUN} RETURNING id
 """
 
-DELETE = f"DELETE FROM procrastinate_jobs WHERE {_THIS_RUN} RETURNING id"
+DELETE = f"DELETE FROM procrastinate_jobs WHERE {THIS_RUN} RETURNING id"
 
 # A job that somebody asked to stop does not run again.
 RETRY = f"""
@@ -31,7 +31,7 @@ UPDATE procrastinate_jobs SET
     priority = coalesce(%(priority)s, priority),
     queue_name = coalesce(%(queue)s, queue_name),
     lock = coalesce(%(lock)s, lock)
-WHERE {_THIS_RUN} RETURNING id
+WHERE {THIS_RUN} RETURNING id
 """
 
 # Counts the interruption, so that it does not use up one of the job's attempts.

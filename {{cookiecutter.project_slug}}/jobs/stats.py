@@ -47,6 +47,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT id FROM procrastinate_jobs
         WHERE task_name = job.task_name AND status = 'succeeded'
+            AND args ->> 'task' IS NOT DISTINCT FROM job.args ->> 'task'
             AND id > (SELECT max(id) FROM procrastinate_jobs) - 100000
         ORDER BY id DESC LIMIT 100
     ) recent

@@ -37,6 +37,7 @@ from procrastinate.tasks import Task
 from procrastinate.worker import Worker
 
 from . import failures, retry, runs, upstream
+from .bridge import hook
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,8 @@ class SupervisedWorker(upstream.Worker):
             logger.warning(
                 "Job %s was given to another worker: this run changes nothing", job.id
             )
+        elif announce := hook(self.app.tasks.get(job.task_name), "announce_end"):
+            await run_in_thread(announce, job.id)
         return bool(recorded)
 
     def _parameters(
@@ -295,7 +298,7 @@ class SupervisedWorker(upstream.Worker):
 
     def _enforce_time_limits(self) -> None:
         for slot, context in list(self.running.items()):
-            limit = time_limit(self.app.tasks.get(context.job.task_name))
+            limit = time_limit(self.app.tasks.get(context.job.task_name), context.job)
             ran = time.time() - context.start_timestamp
             if limit is None or ran < limit:
                 continue
@@ -353,6 +356,8 @@ class SupervisedWorker(upstream.Worker):
         A living worker may lose its session, and so its lock, for a moment. So a worker
         is dead only if two checks find no lock.
         """
+        from .upkeep import rescue_stalled_jobs
+
         rows = await self.app.connector.execute_query_all_async(
             WORKERS_WITHOUT_LOCK, lock=LOCK_CLASS
         )
@@ -362,15 +367,7 @@ class SupervisedWorker(upstream.Worker):
             await self.app.connector.execute_query_async(
                 EXPIRE_HEARTBEATS, workers=[*dead]
             )
-            await sync_to_async(self._rescue, thread_sensitive=False)()
-
-    def _rescue(self) -> None:
-        from .upkeep import rescue_stalled_jobs
-
-        try:
-            rescue_stalled_jobs(self.app)
-        finally:
-            connections.close_all()
+            await run_in_thread(rescue_stalled_jobs, self.app)
 
     # The watchdog
 
@@ -445,10 +442,23 @@ def remember_thread(
         del threads[context.job.id]
 
 
-def time_limit(task: Task[..., Any, ...] | None) -> float | None:
-    """Return how long a task's jobs may run, in seconds, if there is a limit."""
+async def run_in_thread(function: Callable[..., None], *arguments: Any) -> None:
+    """Run a function that uses Django's connections in a thread of its own."""
+
+    def run() -> None:
+        try:
+            function(*arguments)
+        finally:
+            connections.close_all()
+
+    await sync_to_async(run, thread_sensitive=False)()
+
+
+def time_limit(task: Task[..., Any, ...] | None, job: Job) -> float | None:
+    """Return how long a job may run, in seconds, if there is a limit."""
     declaration = vars(task).get("declaration") if task else None
-    limit: timedelta | None = getattr(declaration, "timeout", None)
+    timeout: Any = getattr(declaration, "timeout", None)
+    limit: Any = timeout(job) if callable(timeout) else timeout
     return limit.total_seconds() if limit else None
 
 

@@ -3,6 +3,7 @@
 In any test, without a worker::
 
     assert_deferred(tasks.send_receipt, order_id=order.pk)
+    assert_enqueued(resize, image.pk)  # a task of django.tasks
     perform_job(tasks.send_receipt, order_id=order.pk)
 
 With a worker, in a test that is marked ``django_db(transaction=True)``::
@@ -74,6 +75,36 @@ def refute_deferred(job: Job[...], **arguments: object) -> None:
     __tracebackhide__ = True
     found = _waiting(job, arguments)
     assert not found, f"{_call(job.name, arguments)} is in the queue. {_queue()}"
+
+
+def assert_enqueued(task: Any, *args: object, **kwargs: object) -> Any:
+    """Assert that a task of `django.tasks` waits in the queue.
+
+    Args:
+        task: The task.
+        args, kwargs: The arguments to compare; the others may have any value.
+
+    Returns:
+        The result of the oldest such call, for assertions about its ``task`` and so on.
+
+    Raises:
+        TypeError: The task has no such argument.
+    """
+    __tracebackhide__ = True
+    found = _enqueued(task, args, kwargs)
+    assert found, (
+        f"{_enqueued_call(task, args, kwargs)} is not in the queue. {_queue()}"
+    )
+    return task.get_result(str(found[0].pk))
+
+
+def refute_enqueued(task: Any, *args: object, **kwargs: object) -> None:
+    """Assert that a task does not wait in the queue, see `assert_enqueued`."""
+    __tracebackhide__ = True
+    found = _enqueued(task, args, kwargs)
+    assert not found, (
+        f"{_enqueued_call(task, args, kwargs)} is in the queue. {_queue()}"
+    )
 
 
 def perform_job(job: Job[P], *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -254,6 +285,29 @@ def _waiting(job: Job[...], arguments: Mapping[str, object]) -> list[Procrastina
         for row in rows.order_by("pk")
         if wanted.items() <= (defaults | row.args).items()
     ]
+
+
+def _enqueued(task: Any, args: object, kwargs: object) -> list[ProcrastinateJob]:
+    from .tasks_backend import GENERIC_JOBS, as_json, bind
+
+    arguments = as_json({"args": args, "kwargs": kwargs})
+    wanted = bind(task, arguments, partial=True).arguments
+    rows = ProcrastinateJob.objects.filter(
+        task_name__in=GENERIC_JOBS, status="todo", args__task=task.module_path
+    )
+    found = []
+    for row in rows.order_by("pk"):
+        given = bind(task, row.args["arguments"])
+        given.apply_defaults()
+        if wanted.items() <= given.arguments.items():
+            found.append(row)
+    return found
+
+
+def _enqueued_call(task: Any, args: tuple[object, ...], kwargs: Any) -> str:
+    values = [repr(value) for value in args]
+    values += [f"{name}={value!r}" for name, value in kwargs.items()]
+    return f"{task.module_path}({', '.join(values)})"
 
 
 def _call(name: str, arguments: Mapping[str, object]) -> str:

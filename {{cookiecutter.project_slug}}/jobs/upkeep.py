@@ -16,6 +16,7 @@ from django.utils import timezone
 from procrastinate import App
 
 from . import stats, upstream
+from .bridge import hook
 from .models import Interruption, JobFailure, QueuedJob, QueueSample
 from .retry import JobStalled
 
@@ -55,14 +56,17 @@ WHERE worker_id IN (SELECT id FROM procrastinate_workers)
 DELETE_LEFTOVERS = """
 DELETE FROM jobs_interruption kept
 WHERE NOT EXISTS (SELECT FROM procrastinate_jobs WHERE id = kept.job_id);
+DELETE FROM jobs_storedresult kept
+WHERE NOT EXISTS (SELECT FROM procrastinate_jobs WHERE id = kept.job_id);
 DELETE FROM jobs_workerinfo kept
 WHERE NOT EXISTS (SELECT FROM procrastinate_workers WHERE id = kept.worker_id)
 """
 
 # The worker runs no middleware for a job whose task it does not know.
 RECORD_UNEXPLAINED_FAILURES = """
-INSERT INTO jobs_jobfailure (job_id, attempt, exception, message, traceback, host, at)
-SELECT id, attempts, 'TaskNotFound',
+INSERT INTO jobs_jobfailure
+    (job_id, attempt, module, exception, message, traceback, host, at)
+SELECT id, attempts, 'procrastinate.exceptions', 'TaskNotFound',
     'The worker did not know this task, or could not store the error.', '', '', now()
 FROM procrastinate_jobs job WHERE status = 'failed'
     AND NOT EXISTS (SELECT FROM jobs_jobfailure WHERE job_id = job.id)
@@ -130,9 +134,12 @@ def rescue_stalled_jobs(app: App) -> None:
                 JobFailure.objects.create(
                     job=job,
                     attempt=job.attempts + 1,
+                    module=JobStalled.__module__,
                     exception=JobStalled.__qualname__,
                     message=f"Its worker died; the job's status is now {status}.",
                 )
+        if announce_end := hook(task, "announce_end"):
+            announce_end(job.pk)
 
 
 def due_after_other_suspects() -> datetime:

@@ -8,6 +8,7 @@ import pkgutil
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Unpack
 
 import django
@@ -99,6 +100,10 @@ def make_app(
         },
     )
     upkeep.add_to(app)
+    if has_django_tasks():
+        from .tasks_backend import worker
+
+        worker.add_to(app)
     return app
 
 
@@ -161,7 +166,12 @@ class WorkerApp(upstream.WorkerApp):
                 "this version of Procrastinate was not tested (it lacks %s)",
                 missing,
             )
-            if atomic := [job.name for job in bridge.declared.values() if job.atomic]:
+            # Django's atomic tasks would fail one by one, see jobs.tasks_backend.
+            if atomic := [
+                job.name
+                for job in bridge.declared.values()
+                if job.atomic and job.name != "django.atomic_task"
+            ]:
                 raise ImproperlyConfigured(
                     f"{', '.join(atomic)} would not be atomic: install a version of "
                     "Procrastinate that was tested."
@@ -179,6 +189,11 @@ class WorkerApp(upstream.WorkerApp):
         if kwargs.get("install_signal_handlers", True):
             BaseCommand().check(tags=["jobs"])
         await super().run_worker_async(**kwargs)
+
+
+def has_django_tasks() -> bool:
+    """Tell if there is `django.tasks`, or for Django 5.2 the package django-tasks."""
+    return django.VERSION >= (6, 0) or find_spec("django_tasks") is not None
 
 
 def find_app() -> App:

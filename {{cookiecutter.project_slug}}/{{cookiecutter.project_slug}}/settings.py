@@ -273,6 +273,8 @@ else:
 
 # Jobs
 
+# What other apps enqueue with Django's tasks runs on this project's worker.
+TASKS = {"default": {"BACKEND": "jobs.tasks_backend.ProcrastinateBackend"}}
 # The apps' tasks.py are bridges: Procrastinate must not look for tasks in them.
 PROCRASTINATE_AUTODISCOVER_MODULE_NAME = None
 PROCRASTINATE_ON_APP_READY = "jobs.apps.forbid_worker"
