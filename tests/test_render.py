@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 from conftest import TEMPLATE, Project, Stack, clean_environment, render
-from cookiecutter.environment import StrictEnvironment
 from cookiecutter.exceptions import FailedHookException
+
+from template_answers import problem_with
 
 PROJECT = TEMPLATE / "{{cookiecutter.project_slug}}"
 
@@ -52,10 +53,15 @@ REJECTED = [
     ("app_name", "django"),
     ("app_name", "celery"),
     ("app_name", "tasks"),
+    ("app_name", "services"),
     ("app_name", "auth"),
     ("app_name", "my_project"),
     ("app_name", INJECTION),
     ("project_slug", "My-Project"),
+    ("project_slug", ""),
+    ("project_slug", "a/b"),
+    ("project_slug", "../a"),
+    ("project_slug", "/a"),
     ("project_slug", "test"),
     ("project_slug", "email"),
     ("project_slug", INJECTION),
@@ -138,7 +144,9 @@ def test_awkward_names_render_the_same_paths(tmp_path: Path, slug: str, app: str
 def test_a_bad_answer_is_rejected_on_the_command_line(tmp_path: Path) -> None:
     done = cli(tmp_path, "--no-input", "app_name=MyApp")
     assert done.returncode != 0
-    assert "\napp_name 'MyApp' is " in f"\n{done.stderr}"
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith("app_name 'MyApp' is ")
+    assert done.stdout == "Nothing was created.\n"
 
 
 @pytest.mark.parametrize(("question", "answer"), REJECTED)
@@ -183,14 +191,6 @@ def test_the_address_that_is_printed_has_the_port_that_will_be_used(
     assert f"http://127.0.0.1:{port}\n" in cli(tmp_path, "--no-input", PORT=given).stdout
 
 
-def is_rejected(name: str) -> bool:
-    """Ask the hook itself, which is quicker than a render."""
-    hook = StrictEnvironment().from_string(text(TEMPLATE / "hooks/pre_gen_project.py"))
-    code = hook.render(cookiecutter={"project_slug": "my_project", "app_name": name})
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
-    return done.returncode != 0
-
-
 def test_names_of_the_projects_own_files_are_rejected() -> None:
     names = set()
     for path in template_files().values():
@@ -203,7 +203,7 @@ def test_names_of_the_projects_own_files_are_rejected() -> None:
                 siblings = (sibling.name.split(".py")[0] for sibling in part.parent.iterdir())
                 names |= {found[1] for found in map(pattern.fullmatch, siblings) if found}
     assert names >= {"jobs", "manage"}
-    assert not {name for name in names if not is_rejected(name)}
+    assert not {name for name in names if not problem_with(name)}
 
 
 def test_names_of_dependencies_are_rejected(installed: Project) -> None:
@@ -228,7 +228,7 @@ print(json.dumps([importlib.metadata.packages_distributions(), labels]))
     assert names >= {"django", "procrastinate", "pytest"}
 
     names |= set(labels) - {installed.app}
-    assert not {name for name in names if not is_rejected(name)}
+    assert not {name for name in names if not problem_with(name)}
 
 
 def test_two_renders_are_the_same_to_the_byte(project: Project, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from ..checks import check_wiring
@@ -72,3 +73,9 @@ def test_the_check_expects_nothing_for_files_that_do_not_exist(project: Path) ->
     assert [message.id for message in check_wiring()] == ["devdb.E001", "devdb.W002"]
     (project / "ghost" / "apps.py").unlink()
     assert check_wiring() == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["jobs", "--parallel", "2", "--noinput"]])
+def test_djangos_test_command_says_what_to_run(arguments: list[str]) -> None:
+    with pytest.raises(CommandError, match="`uv run pytest -n auto`"):
+        call_command("test", *arguments)

@@ -1,21 +1,22 @@
-"""Reject names that would break the project."""
+"""Checks the answers. Cookiecutter loads this as an extension, before it creates anything.
+
+A hook would be too late: a project_slug with a slash has made two folders by then.
+"""
 
 import keyword
 import re
 import sys
 
-# Without jsonify, an answer could be run as code.
-ANSWERS = {
-    "project_slug": {{cookiecutter.project_slug | jsonify}},
-    "app_name": {{cookiecutter.app_name | jsonify}},
-}
+from cookiecutter.exceptions import FailedHookException
+from cookiecutter.utils import simple_filter
 
 # The project's folder comes first on Python's path, so its packages would shadow others of the same
 # name; and Django rejects two apps with the same label. In this order: the project's own names,
-# folders that linters and pytest skip, Django's apps, dependencies, modules of newer Pythons.
+# folders that linters and pytest treat differently (tests/test_names.py looks for more of them),
+# Django's apps, dependencies, modules of newer Pythons.
 TAKEN = """
     app app_template conftest devdb jobs manage staticfiles tasks test tests users worker
-    build deploy dist docs node_modules venv
+    build deploy dist docs migrations node_modules services venv
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication
     asgiref celery click croniter csp dateutil dj_database_url django django_htmx
@@ -36,12 +37,26 @@ def problem_with(name: str) -> str:
     if name in sys.stdlib_module_names:
         return "is a module of Python's standard library"
     if name in TAKEN.split():
-        return "is taken by a package that the project uses"
+        return "is taken by a package or folder that the project uses"
     return ""
 
 
-for question, answer in ANSWERS.items():
-    if problem := problem_with(answer):
-        sys.exit(f"{question} {answer!r} {problem}: choose a free name of a-z, 0-9 and _.")
-if len(set(ANSWERS.values())) == 1:
-    sys.exit(f"app_name {answer!r} is also the project_slug: choose two different names.")
+def check_names(answers: dict[str, str]) -> str:
+    """Reject names that would break the project.
+
+    Raises:
+        FailedHookException: Cookiecutter's own error for this; its command line prints one line.
+    """
+    problem = ""
+    for question, answer in answers.items():
+        if found := problem_with(answer):
+            problem = f"{question} {answer!r} {found}: choose a free name of a-z, 0-9 and _."
+    if not problem and len(set(answers.values())) == 1:
+        problem = f"app_name {answer!r} is also the project_slug: choose two different names."
+    if problem:
+        print(problem, file=sys.stderr)
+        raise FailedHookException("Nothing was created.")
+    return "checked"
+
+
+NameChecker = simple_filter(check_names)
