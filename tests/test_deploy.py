@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
+import pytest
 import yaml
 from browser import Browser
 from conftest import Project, Start, free_port, skip_or_fail, wait_until
@@ -251,3 +253,93 @@ def test_caddy_is_in_front_of_the_web(site: Project, start: Start, tmp_path: Pat
             )
             slow.sendall("\r\n".join([*lines, "", "a" * 50_000]).encode())
         assert client.get("/accounts/login/", timeout=10).status_code == httpx.codes.OK
+
+
+@pytest.fixture
+def kubernetes(project: Project, tmp_path: Path) -> Path:
+    """A folder with the project's files for Kubernetes, and a copy with KEDA's added."""
+    folder = tmp_path / "kubernetes"
+    shutil.copytree(project.path / "deploy/kubernetes", folder)
+    return folder
+
+
+def kustomize(folder: Path) -> list[dict[str, Any]]:
+    """Return what kubectl makes of a folder."""
+    program = Path(sys.executable).with_name("kubectl")
+    made = subprocess.run(
+        [str(program), "kustomize", str(folder)], check=True, capture_output=True, text=True
+    )
+    return list(yaml.safe_load_all(made.stdout))
+
+
+def validate(folder: Path) -> str:
+    """Compare what kubectl makes of a folder with Kubernetes' own schemas."""
+    made = folder.parent / "made.yaml"
+    made.write_text(yaml.safe_dump_all(kustomize(folder)))
+    command = [sys.executable, "-m", "kubernetes_validate", "--strict", "--quiet", str(made)]
+    done = subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return done.stdout
+
+
+@pytest.mark.exhaustive
+def test_the_files_for_kubernetes_are_valid(kubernetes: Path) -> None:
+    """No cluster runs here: they are compared with the schemas of Kubernetes."""
+    assert validate(kubernetes) == ""
+    worker = kubernetes / "worker.yaml"
+    worker.write_text(worker.read_text().replace("livenessProbe", "aliveProbe"))
+    assert "aliveProbe" in validate(kubernetes)
+
+
+@pytest.mark.exhaustive
+def test_kubernetes_runs_what_the_procfile_says(project: Project, kubernetes: Path) -> None:
+    processes = {name: command for name, (_, command) in procfile(project).items()}
+    del processes["web"]  # the image's default, which another test compares
+    processes["migrate"] = processes.pop("release")
+    found = {}
+    for made in kustomize(kubernetes):
+        if made["kind"] not in {"Deployment", "Job"}:
+            continue
+        pod = made["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        if "command" in container:
+            found[container["name"]] = container["command"]
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["envFrom"] == [{"secretRef": {"name": "site"}}]
+        if made["kind"] == "Deployment":
+            assert pod["terminationGracePeriodSeconds"] >= longest_end(project)
+    assert found == processes
+
+
+def test_keda_reads_the_queue_and_nothing_else(site: Project) -> None:
+    """Its queries run as the role that the docs make. Nothing here knows KEDA's own schema."""
+    scaled, _ = yaml.safe_load_all((site.path / "deploy/kubernetes/keda.yaml").read_text())
+    due, age = (trigger["metadata"]["query"] for trigger in scaled["spec"]["triggers"])
+    database = database_of(site)
+    (role,) = blocks(section(site, DEPLOY, "Kubernetes"), "sql")
+    database.execute(role.content)
+    defer = """
+from datetime import timedelta
+from myapp import tasks
+tasks.send_summary.defer(import_id=1)
+for minutes in (-10, 10):
+    tasks.send_summary.configure(schedule_in=timedelta(minutes=minutes)).defer(import_id=1)
+"""
+    as_keda = database.url.replace("//dev@", "//keda@")
+    with psycopg.connect(as_keda, autocommit=True) as connection:
+
+        def number(query: str) -> float:
+            (row,) = connection.execute(query.encode()).fetchall()
+            return float(row[0])
+
+        assert number(due) == number(age) == 0
+        site.run("manage.py", "shell", "-c", defer)
+        assert number(due) == 2
+        assert 600 <= number(age) < 660
+        database.execute("UPDATE procrastinate_jobs SET status = 'cancelled' WHERE id = 2")
+        assert number(due) == 1
+        assert 0 < number(age) < 60
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            number("SELECT args FROM procrastinate_jobs")

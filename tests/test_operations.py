@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from browser import Database
 from conftest import Project, Running, Stack, Start, free_port, wait_until
-from documents import commands, follow, lint, section, sort_imports
+from documents import blocks, commands, follow, lint, run, section, sort_imports
 from site_at_work import block_import, database_of
 
 RECIPES = "docs/recipes.md"
@@ -261,7 +261,7 @@ def test_the_web_has_as_few_connections_as_promised(production: Production) -> N
 
 
 @pytest.fixture
-def pgbouncer(system_postgres: str, tmp_path: Path) -> Iterator[str]:
+def pgbouncer(project: Project, system_postgres: str) -> Iterator[str]:
     """The address of a pooler in transaction mode, in front of the system's PostgreSQL."""
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin")
     if not program:
@@ -270,27 +270,76 @@ def pgbouncer(system_postgres: str, tmp_path: Path) -> Iterator[str]:
     port = free_port()
     folder = Path(f"/tmp/pgbouncer-{port}")
     folder.mkdir(mode=0o755)
+    (folder / "userlist.txt").write_text('"site" "secret"\n')
+    recipe = (project.path / "deploy/pgbouncer.ini").read_text()
+    for printed, here in (
+        ("port=5432", f"port={url.port}"),
+        ("6432", f"{port}\nunix_socket_dir ="),
+        ("/etc/pgbouncer/", f"{folder}/"),
+    ):
+        assert recipe.count(printed) == 1
+        recipe = recipe.replace(printed, here)
     config = folder / "pgbouncer.ini"
-    config.write_text(
-        f"""
-[databases]
-* = host=127.0.0.1 port={url.port} user=site
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-default_pool_size = 3
-"""
-    )
+    config.write_text(recipe)
     # PgBouncer does not run as root either.
     user = ["-u", "nobody"] if os.geteuid() == 0 else []
     process = subprocess.Popen([program, *user, str(config)], stderr=subprocess.DEVNULL)
-    yield str(url.copy_with(port=port))
+    yield str(url.copy_with(port=port, username="site", password="secret"))
     process.terminate()
     process.wait(30)
     shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(300)
+def test_a_backup_has_rows_and_jobs(production: Production, tmp_path: Path) -> None:
+    """Jobs that ran or waited run again, unless they are cancelled."""
+    text = section(production.project, "docs/operate.md", "Back up and restore")
+    dump, restore, cancel = (
+        block.content.replace("site.dump", str(tmp_path / "site.dump"))
+        for block in blocks(text, "sh")
+    )
+    programs = production.project.run(
+        "--quiet", "python", "-c", "from devdb.server import program; print(program('psql').parent)"
+    ).stdout.strip()
+
+    def follow_on(database: Database, script: str) -> None:
+        path = f"{programs}:{production.project.env['PATH']}"
+        run(production.project, f"PATH={path}\n{script}", DATABASE_URL=database.url)
+
+    def empty(name: str) -> Database:
+        with psycopg.connect(production.database.url, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        url = urlsplit(production.database.url)._replace(path=f"/{name}").geturl()
+        return Database(url, production.project.app)
+
+    first, _ = production.worker(PROCRASTINATE_WORKER_CONCURRENCY="1")
+    ended = production.defer_import()
+    production.wait_for(ended)
+    with block_import(production.database, 15):
+        running = production.defer_import(20)
+        wait_until(production.database.blocked)
+        waiting = production.defer_import(30)
+        follow_on(production.database, dump)
+    production.wait_for(waiting)
+    first.interrupt()
+
+    copy, restored = empty("copy"), empty("restored")
+    for database in (copy, restored):
+        follow_on(database, restore)
+    follow_on(copy, cancel)
+    statuses_now = {row["status"] for row in copy.query("SELECT status FROM procrastinate_jobs")}
+    assert statuses_now == {"cancelled", "succeeded"}
+
+    production.database = restored
+    production.variables["DATABASE_URL"] = restored.url
+    statuses = {pk: production.job(pk)["status"] for pk in (ended, running, waiting)}
+    assert statuses == {ended: "succeeded", running: "doing", waiting: "todo"}
+    assert len(restored.contacts()) == 10
+    production.worker()
+    for job in (waiting, running):
+        production.wait_for(job, 90)
+    assert production.job(running)["attempts"] == 2
+    assert len(restored.contacts()) == 30
 
 
 @pytest.mark.timeout(300)
