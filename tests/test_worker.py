@@ -1,5 +1,6 @@
 """What a worker guarantees, whatever happens to it: with real processes, really killed."""
 
+import os
 import shutil
 
 import pytest
@@ -7,7 +8,10 @@ from conftest import TEMPLATE, Project
 
 PLACES = {"worker_jobs.py": "tasks/faults.py", "worker_faults.py": "jobs/tests/test_faults.py"}
 # Each takes from 10 seconds to a minute.
-LONG = "draining or over_its_time_ends or blocked or counts_against or lost_its_sessions"
+LONG = (
+    "draining or over_its_time_ends or blocked or counts_against or lost_its_sessions"
+    " or by_its_lock or stops_the_event_loop"
+)
 
 
 def run_faults(site: Project, select: str, lanes: bool, **env: str) -> None:
@@ -44,4 +48,15 @@ def test_long_faults(site: Project, lanes: bool) -> None:
 @pytest.mark.exhaustive
 @pytest.mark.timeout(0)
 def test_exactly_once_under_sixty_kills(site: Project) -> None:
-    run_faults(site, "exactly_once or happen_twice", lanes=True, KILLS="63")
+    select = "exactly_once or happen_twice or over_a_minute"
+    run_faults(site, select, lanes=True, KILLS="63")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("lanes", [True, False], ids=["lanes", "loop"])
+@pytest.mark.parametrize(("select", "runs"), [(f"not ({LONG})", "100"), (LONG, "10")])
+def test_no_fault_test_fails_now_and_then(
+    site: Project, select: str, runs: str, lanes: bool
+) -> None:
+    run_faults(site, select, lanes, RUNS=os.environ.get("RUNS", runs))

@@ -5,7 +5,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -26,7 +25,16 @@ from ..testing import Wait, Worker, worker_app
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-Process = subprocess.Popen[bytes]
+KILLS = int(os.environ.get("KILLS", "5"))
+RUNS = int(os.environ.get("RUNS", "1"))
+exhaustive = pytest.mark.skipif(KILLS < 50, reason="it takes minutes")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test as often as the environment says."""
+    if RUNS > 1:
+        metafunc.fixturenames.append("run")
+        metafunc.parametrize("run", range(RUNS))
 
 
 def execute(sql: str, *parameters: Any) -> Any:
@@ -199,9 +207,6 @@ def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None
         wait_until(are(ids, "succeeded"))
 
 
-KILLS = int(os.environ.get("KILLS", "5"))
-
-
 def surplus_after_kills(task: str, worker: Worker, wait_until: Wait) -> int:
     """Run jobs with one effect each, and kill their workers; return the surplus of effects."""
     ids = defer(16 * KILLS, task, seconds=0.02)
@@ -233,7 +238,7 @@ def test_an_atomic_jobs_effect_happens_exactly_once(worker: Worker, wait_until: 
     assert surplus_after_kills("atomic_effect", worker, wait_until) == 0
 
 
-@pytest.mark.skipif(KILLS < 50, reason="by chance, a few kills may double nothing")
+@exhaustive  # by chance, a few kills may double nothing
 def test_another_jobs_effect_may_happen_twice(worker: Worker, wait_until: Wait) -> None:
     assert surplus_after_kills("effect", worker, wait_until) > 0
 
@@ -385,10 +390,12 @@ def test_the_graceful_shutdown_time_is_kept(
     """Also with jobs that never ask whether they should stop."""
     plain = defer(1, "stubborn", seconds=1_000)
     atomic = defer(1, "atomic_effect", seconds=1_000)
-    alone = defer(1, "endless")
+    asking = defer(1, "polite", seconds=1_000)
+    cut = plain + atomic + asking + defer(1, "endless")
     once = defer(1, "once", seconds=1_000)
-    with worker("--shutdown-graceful-timeout=0.2") as process:
-        wait_until(are(plain + atomic + alone + once, "doing"))
+    Interruption.objects.create(pk=plain[0], give_backs=1)
+    with worker("--shutdown-graceful-timeout=0.2", "--concurrency=5") as process:
+        wait_until(are(cut + once, "doing"))
         wait_until(lambda: effects() == 1)
         process.terminate()
         process.wait(10)
@@ -396,22 +403,25 @@ def test_the_graceful_shutdown_time_is_kept(
     *_, last = capfd.readouterr().err.splitlines()
     assert "The worker ends although these jobs are still running: " in last
     wait_until(at_rest)
-    assert statuses(plain + atomic + alone) == {"todo": 3}
-    assert QueuedJob.objects.filter(pk__in=plain, scheduled_at__isnull=False).exists()
+    assert statuses(cut) == {"todo": 4}
+    # It starts again when its old thread is surely dead.
+    put_back = ProcrastinateEvent.objects.get(job=plain[0], type="deferred_for_retry").at
+    start = QueuedJob.objects.get(pk=plain[0]).scheduled_at
+    assert start > put_back + timedelta(seconds=1)
     assert statuses(once) == {"failed": 1}
     assert raised(once) == {"JobCut": 1}
     assert effects() == 1
     kept = dict(Interruption.objects.values_list("job_id", "give_backs"))
-    assert kept == dict.fromkeys(plain + atomic + alone, 1)
+    assert kept == dict.fromkeys(cut, 1) | {plain[0]: 2}
 
 
 def test_a_draining_worker_is_alive(worker: Worker, wait_until: Wait) -> None:
     def beat() -> Any:
         return execute("SELECT max(last_heartbeat) FROM procrastinate_workers")
 
-    ids = defer(1, "polite", seconds=1_000)
+    ids, limited = defer(1, "polite", seconds=1_000), defer(1, "endless_wait")
     with worker("--shutdown-graceful-timeout=60") as process:
-        wait_until(are(ids, "doing"))
+        wait_until(are(ids + limited, "doing"))
         process.terminate()
         wait_until(
             lambda: (
@@ -427,6 +437,19 @@ def test_a_draining_worker_is_alive(worker: Worker, wait_until: Wait) -> None:
         wait_until(are(ids, "aborted"))
         process.wait(10)
     assert process.returncode == 0
+    assert raised(limited) == {"JobTimedOut": 1}
+
+
+@exhaustive
+def test_a_job_of_over_a_minute_runs_once(worker: Worker, wait_until: Wait) -> None:
+    ids = defer(1, "block", seconds=70)
+    with worker("--shutdown-graceful-timeout=100") as one:
+        wait_until(are(ids, "doing"))
+        with worker():
+            one.terminate()
+            wait_until(are(ids, "succeeded"))
+    assert starts(ids) == 1
+    assert not raised(ids)
 
 
 def test_an_async_job_over_its_time_fails(worker: Worker, wait_until: Wait) -> None:

@@ -46,6 +46,8 @@ HINTS = {
     "W002": "Add the queue to a worker's --queues.",
     "E010": 'Add "default" to JOBS_MAX_WAIT: the limit of all queues not named there.',
     "E011": "Give it a lock without fields: it has no arguments to fill them.",
+    "E012": "Keep USE_TZ, and remove TIME_ZONE and assume_role from DATABASES: they are"
+    " lost when a session is reset. Log in as the role instead.",
     "W003": "Add the name to the aliases of the job that replaced it.",
     "W006": "Give new parameters a default, and keep the old ones for one release.",
     "W004": "Lower PROCRASTINATE_WORKER_CONCURRENCY, and start more workers: sync jobs"
@@ -88,6 +90,11 @@ def check_settings(**options: Any) -> list[CheckMessage]:
     found = []
     if "default" not in settings.JOBS_MAX_WAIT:
         found.append(_message("E010", "JOBS_MAX_WAIT has no default.", "settings"))
+    database = settings.DATABASES["default"]
+    role = "assume_role" in database.get("OPTIONS", {})
+    if role or database.get("TIME_ZONE") or not settings.USE_TZ:
+        text = "Database sessions have a role or a time zone of their own."
+        found.append(_message("E012", text, "settings"))
     # Python's default executor, in which Procrastinate runs sync tasks.
     threads = min(32, (os.cpu_count() or 1) + 4)
     concurrency = settings.WORKER_CONCURRENCY

@@ -174,15 +174,8 @@ class SupervisedWorker(upstream.Worker):
 
     # The end of the worker
 
-    async def drain(self) -> None:
+    async def send_heartbeats(self) -> None:
         """Send heartbeats until the last job has ended, so that no job is rescued."""
-        heartbeats = asyncio.create_task(self._send_heartbeats(), name="drain")
-        try:
-            await super().drain()
-        finally:
-            heartbeats.cancel()
-
-    async def _send_heartbeats(self) -> None:
         while True:
             # First, so that a worker without jobs ends in the middle of no query.
             await asyncio.sleep(HEARTBEAT_INTERVAL / 2)

@@ -208,8 +208,7 @@ class WorkerApp(DjangoApp):
 class Worker(worker.Worker):
     """Procrastinate's worker, with public names for what its subclasses use."""
 
-    _side_tasks: list[Slot] = []
-    _supervisor: Slot
+    _supervisor: Slot | None = None
 
     @property
     def running(self) -> dict[Slot, JobContext]:
@@ -224,8 +223,9 @@ class Worker(worker.Worker):
     @property
     def cancelled(self) -> bool:
         """Whether asyncio has cancelled all tasks, because its loop was stopped."""
-        main, supervisor = self.run_task, self._supervisor
-        return bool(main and main.cancelling() and supervisor.cancelling())
+        return all(
+            task and task.cancelling() for task in (self.run_task, self._supervisor)
+        )
 
     def deletes(self, status: jobs.Status) -> bool:
         """Tell if jobs that end with a status are deleted."""
@@ -294,9 +294,9 @@ class Worker(worker.Worker):
         """Record how a job ended."""
         raise NotImplementedError
 
-    async def drain(self) -> None:
-        """Wait for the running jobs, and stop those that remain."""
-        await super()._shutdown(self._side_tasks)
+    async def send_heartbeats(self) -> None:
+        """Show that the worker is alive, while it waits for its last jobs."""
+        raise NotImplementedError
 
     async def stop_remaining_jobs(self) -> None:
         """Stop the jobs that are still running after the graceful time."""
@@ -329,9 +329,10 @@ class Worker(worker.Worker):
     async def _shutdown(self, side_tasks: list[Slot]) -> None:
         alive = {"listener", "poll_jobs_to_abort", "supervisor"}
         kept = [task for task in side_tasks if task.get_name() in alive]
-        self._side_tasks = [task for task in side_tasks if task not in kept]
+        others = [task for task in side_tasks if task not in kept]
+        kept.append(asyncio.create_task(self.send_heartbeats(), name="heartbeats"))
         try:
-            await self.drain()
+            await super()._shutdown(others)
         finally:
             await utils.cancel_and_capture_errors(kept)
 

@@ -86,13 +86,15 @@ def test_middleware_of_the_project_runs_around_every_job() -> None:
     connector = PsycopgConnector(kwargs=connector_params())
     own = make_app("tasks", connector=connector, middleware=[middleware])
     upstream.periodic_tasks(own).clear()
-    declared = [
-        job(name=name, atomic=atomic)(lambda: None)
-        for name, atomic in (("plain", False), ("atomic", True))
+    bodies: list[tuple[str, bool, Callable[[], object]]] = [
+        ("atomic", True, lambda: None),
+        ("failing", True, lambda: 1 / 0),
+        ("plain", False, lambda: None),
     ]
-    for one in declared:
-        one.task(own)(lambda: None)
-        one.defer()
+    for name, atomic, body in bodies:
+        declared = job(name=name, atomic=atomic)(lambda: None)
+        declared.task(own)(body)
+        declared.defer()
 
     async def work() -> None:
         async with own.open_async():
@@ -101,8 +103,9 @@ def test_middleware_of_the_project_runs_around_every_job() -> None:
             )
 
     asyncio.run(work())
-    assert sorted(seen) == ["atomic", "plain"]
-    assert {one.status for one in QueuedJob.objects.all()} == {"succeeded"}
+    assert sorted(seen) == ["atomic", "failing", "plain"]
+    failed = QueuedJob.objects.exclude(status="succeeded")
+    assert [(one.task_name, one.status) for one in failed] == [("failing", "failed")]
 
 
 def on_a_connection_of_the_worker(
