@@ -345,6 +345,8 @@ def test_a_worker_that_lost_its_sessions_ends_every_job(worker: Worker, wait_unt
         assert statuses(ids)["failed"] == 0
     with worker():
         wait_until(are(ids, "succeeded"))
+    # A job runs again only if the reply to its effect was lost.
+    assert 300 <= effects() < 304
 
 
 def test_a_job_that_its_worker_does_not_know_goes_back_to_the_queue(

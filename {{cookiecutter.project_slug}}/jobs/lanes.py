@@ -73,8 +73,9 @@ _TAKE_NONE = "SELECT count(*) FROM finished"
 _DISABLE_SORT = "SET LOCAL enable_sort = off;"
 
 R = TypeVar("R")
-Outcome = Callable[[], Any]
-"""Returns what a body returned, or raises what it raised."""
+Body = Callable[[], Any]
+Outcome = tuple[Any, BaseException | None]
+"""What a body returned, or raised."""
 
 
 class JobReassigned(Exception):
@@ -137,7 +138,9 @@ class LaneWorker(SupervisedWorker):
     ) -> Any:
         """Do what the job's body did in its lane, or run it. A worker middleware."""
         if outcome := self._outcomes.pop(context.job.id, None):
-            value = outcome()
+            value, error = outcome
+            if error:
+                raise error
             return await value if inspect.isawaitable(value) else value
         task = self._sync_task(context)
         if task and is_atomic(task):
@@ -208,7 +211,7 @@ class LaneWorker(SupervisedWorker):
         finally:
             connections.close_all()
 
-    def _body(self, task: Task[..., Any, ...], context: JobContext) -> Outcome:
+    def _body(self, task: Task[..., Any, ...], context: JobContext) -> Body:
         """Return a body with its arguments, and the middlewares around it."""
         arguments = [context] if task.pass_context else []
         return middleware.compose(
@@ -235,7 +238,7 @@ class LaneWorker(SupervisedWorker):
             else:
                 value = self._body(task, context)()
                 if inspect.isawaitable(value):
-                    return (lambda: value), None
+                    return (value, None), None
                 try:
                     clean_up()
                     row = self._finish_and_take(job)
@@ -243,12 +246,12 @@ class LaneWorker(SupervisedWorker):
                     logger.warning(
                         "Job %s could not be ended in its lane: %s", job.id, error
                     )
-                    return (lambda: value), None
+                    return (value, None), None
         except JobReassigned:
             logger.warning("Job %s was given to another worker meanwhile", job.id)
             return None, None
         except BaseException as error:  # noqa: BLE001, the event loop handles it
-            return raiser(error), None
+            return (None, error), None
         self.forget_request_to_stop(job)
         announce_end(task, job)
         duration = time.time() - context.start_timestamp
@@ -378,12 +381,3 @@ def no_other_database() -> Generator[None]:
             if alias != connection.alias:
                 stack.enter_context(connections[alias].execute_wrapper(refuse))
         yield
-
-
-def raiser(error: BaseException) -> Outcome:
-    """Return a function that raises an error."""
-
-    def raise_error() -> NoReturn:
-        raise error
-
-    return raise_error
