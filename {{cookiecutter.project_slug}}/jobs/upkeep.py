@@ -148,8 +148,8 @@ def due_after_other_suspects() -> datetime:
     Such jobs start one after another, so that the next death shows which is the cause.
     """
     suspects = Interruption.objects.filter(deaths__gt=1).values("pk")
-    waiting = QueuedJob.objects.filter(status="todo", pk__in=suspects)
-    last: datetime | None = waiting.aggregate(last=Max("scheduled_at"))["last"]
+    others = QueuedJob.objects.filter(status__in=("todo", "doing"), pk__in=suspects)
+    last: datetime | None = others.aggregate(last=Max("scheduled_at"))["last"]
     return max(timezone.now(), last + SUSPECT_INTERVAL) if last else timezone.now()
 
 

@@ -107,13 +107,16 @@ def test_a_job_that_kills_its_workers_fails_at_last(run: Run) -> None:
 
 
 def test_jobs_that_were_running_when_two_workers_died_start_apart(run: Run) -> None:
+    # Another one has just started.
+    running = run(scheduled_at=timezone.now())
+    Interruption.objects.create(pk=running.pk, deaths=2)
     stalled = [run(silent=31) for _ in range(3)]
     for one in stalled:
         Interruption.objects.create(pk=one.pk, deaths=1)
     upkeep.rescue_stalled_jobs(app)
     for one in stalled:
         one.refresh_from_db()
-    due = sorted(one.scheduled_at or timezone.now() for one in stalled)
+    due = sorted(one.scheduled_at or timezone.now() for one in [running, *stalled])
     gaps = [second - first for first, second in pairwise(due)]
     assert all(gap >= upkeep.SUSPECT_INTERVAL for gap in gaps)
     assert {one.status for one in stalled} == {"todo"}
