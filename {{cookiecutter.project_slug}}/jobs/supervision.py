@@ -426,11 +426,18 @@ class SupervisedWorker(upstream.Worker):
 def remember_thread(
     call_next: SyncCallNext, context: JobContext, worker: Worker
 ) -> Any:
-    """Remember in which thread a sync job runs. A task middleware."""
+    """Remember in which thread a sync job runs. A task middleware.
+
+    Raises:
+        RuntimeError: The job raised StopIteration. The event loop would wait for ever
+            for a thread that raises it.
+    """
     threads: dict[int | None, int] = getattr(worker, "threads", {})
     threads[context.job.id] = threading.get_ident()
     try:
         return call_next()
+    except StopIteration as error:
+        raise RuntimeError("The job raised StopIteration") from error
     finally:
         del threads[context.job.id]
 
