@@ -73,7 +73,6 @@ _TAKE_NONE = "SELECT count(*) FROM finished"
 _DISABLE_SORT = "SET LOCAL enable_sort = off;"
 
 R = TypeVar("R")
-Body = Callable[[], Any]
 Outcome = tuple[Any, BaseException | None]
 """What a body returned, or raised."""
 
@@ -211,7 +210,9 @@ class LaneWorker(SupervisedWorker):
         finally:
             connections.close_all()
 
-    def _body(self, task: Task[..., Any, ...], context: JobContext) -> Body:
+    def _body(
+        self, task: Task[..., Any, ...], context: JobContext
+    ) -> Callable[..., Any]:
         """Return a body with its arguments, and the middlewares around it."""
         arguments = [context] if task.pass_context else []
         return middleware.compose(
