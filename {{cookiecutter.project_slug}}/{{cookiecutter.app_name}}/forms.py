@@ -17,9 +17,9 @@ class ImportForm(forms.Form):
 
     file = forms.FileField(
         label="CSV file",
-        help_text="Drop it here. The header row needs “email”; “name”, “company” and"
-        " “phone” are optional.",
-        widget=forms.FileInput(attrs={"accept": ".csv,text/csv"}),
+        help_text="Drop it here. The header needs “email”; “name”, “company” and “phone”"
+        " are optional. A blank cell does not erase what is stored.",
+        widget=forms.FileInput(attrs={"accept": ".csv,.tsv,.txt,text/csv,text/plain"}),
         max_length=255,
     )
     schedule_at = forms.DateTimeField(

@@ -10,6 +10,8 @@ from django.db import models
 from django.db.models.functions import Collate, Upper
 from django.utils import timezone
 
+from .contacts_csv import match_columns
+
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
@@ -72,7 +74,9 @@ class ContactImport(models.Model):
     digest = models.BinaryField(
         max_length=32, null=True, help_text="The file's SHA-256 while its text is kept."
     )
-    columns = models.JSONField(help_text="A field of Contact for each, or empty.")
+    columns = models.JSONField(help_text="Their names in the file's header.")
+    # During a deployment, the old version still adds imports without it.
+    delimiter = models.CharField(max_length=1, db_default=",")
     length = models.PositiveBigIntegerField(help_text="Characters in the file.")
     cursor = models.PositiveBigIntegerField(help_text="Characters processed.")
     line = models.PositiveBigIntegerField(help_text="Lines processed.")
@@ -83,7 +87,6 @@ class ContactImport(models.Model):
         max_length=10,
         blank=True,
         choices=[(State.CANCELLED, "Cancelled"), (State.FAILED, "Failed")],
-        # During a deployment, the old version still adds rows without it.
         db_default="",
         help_text="How it stopped. The job says so too, but is pruned earlier.",
     )
@@ -122,7 +125,7 @@ class ContactImport(models.Model):
         A state stored here would stay `running` when a worker is killed.
         """
         if self.finished_at:
-            return State.DONE
+            return State(self.outcome or State.DONE)
         if not self.job:
             return State(self.outcome or State.FAILED)
         match self.job.status:
@@ -156,6 +159,13 @@ class ContactImport(models.Model):
         return due if due and due > timezone.now() else None
 
     @property
+    def unused_columns(self) -> list[str]:
+        """The names of the columns that are not imported."""
+        fields = match_columns(self.columns)
+        columns = zip(self.columns, fields, strict=True)
+        return [name for name, field in columns if name.strip() and not field]
+
+    @property
     def percent(self) -> int:
         """How much of the file has been processed, from 0 to 100."""
         return self.cursor * 100 // self.length
@@ -187,7 +197,7 @@ class ImportPiece(models.Model):
         ContactImport, on_delete=models.CASCADE, related_name="pieces"
     )
     number = models.PositiveIntegerField()
-    # Bytes, because a text in PostgreSQL cannot contain NUL characters.
+    # Bytes, which PostgreSQL does not check again.
     content = models.BinaryField()
 
     contact_import_id: int

@@ -2,15 +2,15 @@
 
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import chain
 from typing import BinaryIO
 
 from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.db import reset_queries, transaction
-from django.db.models import F, QuerySet, Value
+from django.db.models import QuerySet, Value
 from django.db.models.functions import Coalesce, Concat, Upper
 from django.template.defaultfilters import pluralize
 from django.utils import timezone
@@ -18,8 +18,8 @@ from django.utils import timezone
 from jobs.bridge import cancel_job
 from users.models import User
 
-from . import contacts_csv, tasks
-from .contacts_csv import Row
+from . import contacts_csv, stored_text, tasks
+from .contacts_csv import RowReader
 from .models import (
     SEARCHED_FIELDS,
     Contact,
@@ -29,9 +29,10 @@ from .models import (
     State,
     search_key,
 )
-from .stored_text import StoredText
 
 CHUNK_ROWS = 500
+MAX_REJECTED = 100_000
+UPDATED_FIELDS = ("name", "company", "phone")
 PAGE_ROWS = 50
 SEARCH_ROWS = 1_000
 SAMPLE_ROWS = 10_000
@@ -86,10 +87,11 @@ def start_import(
         },
     )
     if is_new:
-        text = StoredText(contact_import)
-        text.store(file)
-        contact_import.columns = contacts_csv.read_header(text)
-        contact_import.line, contact_import.cursor = text.line, text.cursor
+        stored_text.store(contact_import, file)
+        rows = RowReader.after_header(stored_text.read(contact_import))
+        contact_import.columns = rows.names
+        contact_import.delimiter = rows.delimiter
+        contact_import.line, contact_import.cursor = rows.line, rows.cursor
         contact_import.save()
         _defer_import(contact_import, schedule_at)
     elif not retry_import(import_id=contact_import.pk, schedule_at=schedule_at):
@@ -145,7 +147,8 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
     """Import the remaining rows; after the last one, defer the summary.
 
     The cursor, the counts and the contacts change in one transaction for each chunk
-    of rows: a killed import is resumed where it was, and no row counts twice.
+    of rows: a killed import is resumed where it was, and no row counts twice. If too
+    many rows are rejected, the import ends early, so that the table cannot overflow.
 
     Args:
         import_id: The `ContactImport`.
@@ -155,29 +158,40 @@ def import_contacts(*, import_id: int, should_stop: Callable[[], bool]) -> bool:
         False if it was asked to stop, otherwise True.
     """
     contact_import = ContactImport.objects.get(pk=import_id)
-    this_import = ContactImport.objects.filter(pk=import_id)
-    this_import.filter(finished_at=None).update(
+    unfinished = ContactImport.objects.filter(pk=import_id, finished_at=None)
+    unfinished.update(
         started_at=timezone.now(),
         started_line=contact_import.line,
         outcome="",
         reason="",
     )
-    text = StoredText(contact_import)
-    rows = contacts_csv.read_rows(text, contact_import.columns, lines_before=text.line)
+    rows = RowReader(
+        stored_text.read(contact_import),
+        contact_import.columns,
+        contact_import.delimiter,
+        contact_import.line,
+        contact_import.cursor,
+    )
+    problem = ""
     try:
-        while chunk := list(islice(rows, CHUNK_ROWS)):
+        while contact_import.cursor < contact_import.length and not problem:
             if should_stop():
                 # If the worker is shutting down instead, the next attempt clears this.
-                this_import.update(outcome=State.CANCELLED)
+                unfinished.update(outcome=State.CANCELLED)
                 return False
-            _import_chunk(contact_import, chunk, text)
+            _import_chunk(contact_import, rows)
+            if contact_import.rejected > MAX_REJECTED:
+                problem = (
+                    f"More than {MAX_REJECTED:,} rows were rejected: nothing after line"
+                    f" {contact_import.line} was imported."
+                )
             # With DEBUG, Django keeps all queries: memory would grow with the file.
             reset_queries()
-        _finish_import(contact_import)
+        _finish_import(contact_import, problem)
     except (TakenOver, ImportPiece.DoesNotExist):
         return True
     except Exception as error:
-        this_import.update(
+        unfinished.update(
             outcome=State.FAILED,
             reason=f"{type(error).__name__} after line {contact_import.line}",
         )
@@ -196,6 +210,7 @@ def send_summary(*, import_id: int) -> None:
         message=(
             f"{imported} row{pluralize(imported, ' was,s were')} imported,"
             f" and {rejected} {pluralize(rejected, 'was,were')} rejected.\n"
+            f"{contact_import.reason}"
         ),
         from_email=None,
         recipient_list=[contact_import.owner.email],
@@ -248,9 +263,12 @@ def find_contacts(*, search: str = "", after: str = "") -> Sequence[Contact]:
 
 def rejected_csv(*, import_id: int) -> Iterator[str]:
     """Yield the lines of a CSV file with an import's rejected rows."""
-    columns = ContactImport.objects.get(pk=import_id).columns
-    yield from contacts_csv.write_rows([("line", "reason", *columns)])
-    yield from contacts_csv.write_rows(_rejected_rows(import_id))
+    contact_import = ContactImport.objects.get(pk=import_id)
+    header = (*contacts_csv.REJECTED_COLUMNS, *contact_import.columns)
+    rows = chain([header], _rejected_rows(import_id))
+    # Spreadsheets take it for Windows-1252 without this mark.
+    yield "\N{BYTE ORDER MARK}"
+    yield from contacts_csv.write_rows(rows, delimiter=contact_import.delimiter)
 
 
 def _defer_import(contact_import: ContactImport, schedule_at: datetime | None) -> None:
@@ -261,35 +279,46 @@ def _defer_import(contact_import: ContactImport, schedule_at: datetime | None) -
 
 
 @transaction.atomic
-def _import_chunk(
-    contact_import: ContactImport, rows: Sequence[Row], text: StoredText
-) -> None:
-    """Import rows; the text has been read up to the last one."""
+def _import_chunk(contact_import: ContactImport, rows: RowReader) -> None:
     contacts: list[Contact] = []
     rejected: list[RejectedRow] = []
-    for row in rows:
+    for row in rows.read_chunk(rows=CHUNK_ROWS):
         contact = Contact(**row.fields)
         # Lower case, because the address is the key.
         contact.email = contact.email.lower()
         if problem := row.problem or _find_problem(contact):
-            rejected.append(_reject(contact_import, row, problem))
+            rejected.append(
+                RejectedRow(
+                    contact_import=contact_import,
+                    line=row.line,
+                    reason=problem,
+                    values=row.values,
+                )
+            )
         else:
             contacts.append(contact)
-    _advance(
-        contact_import,
-        line=text.line,
-        cursor=text.cursor,
-        imported=F("imported") + len(contacts),
-        rejected=F("rejected") + len(rejected),
-    )
-    _upsert_contacts(contacts, fields=[name for name in contact_import.columns if name])
+    changes = {
+        "line": rows.line,
+        "cursor": rows.cursor,
+        "imported": contact_import.imported + len(contacts),
+        "rejected": contact_import.rejected + len(rejected),
+    }
+    _advance(contact_import, **changes)
+    _upsert_contacts(contacts)
     RejectedRow.objects.bulk_create(rejected)
-    contact_import.line, contact_import.cursor = text.line, text.cursor
+    for name, value in changes.items():
+        setattr(contact_import, name, value)
 
 
 @transaction.atomic
-def _finish_import(contact_import: ContactImport) -> None:
-    _advance(contact_import, finished_at=timezone.now(), digest=None)
+def _finish_import(contact_import: ContactImport, problem: str) -> None:
+    _advance(
+        contact_import,
+        finished_at=timezone.now(),
+        digest=None,
+        outcome=State.FAILED if problem else "",
+        reason=problem,
+    )
     contact_import.pieces.all().delete()
     tasks.send_summary.defer(import_id=contact_import.pk)
 
@@ -316,30 +345,23 @@ def _find_problem(contact: Contact) -> str:
     return ""
 
 
-def _reject(contact_import: ContactImport, row: Row, problem: str) -> RejectedRow:
-    if row.last_line > row.line:
-        problem += f" (the row continues to line {row.last_line})"
-    return RejectedRow(
-        contact_import=contact_import,
-        line=row.line,
-        reason=problem,
-        # A text in PostgreSQL cannot contain NUL characters.
-        values=[
-            value.replace("\0", "\N{REPLACEMENT CHARACTER}") for value in row.values
-        ],
-    )
-
-
-def _upsert_contacts(contacts: Iterable[Contact], *, fields: Sequence[str]) -> None:
-    # PostgreSQL cannot upsert a row twice in one statement: the last one wins.
-    by_email = {contact.email: contact for contact in contacts}
+def _upsert_contacts(contacts: Sequence[Contact]) -> None:
+    """Add or update contacts: the last row wins, but its blank fields change nothing."""
+    by_email: dict[str, Contact] = {}
+    emails = [contact.email for contact in contacts]
+    stored = Contact.objects.filter(email__in=emails).order_by("email")
+    for contact in chain(stored.select_for_update(), contacts):
+        earlier = by_email.get(contact.email, contact)
+        for field in UPDATED_FIELDS:
+            value = getattr(contact, field) or getattr(earlier, field)
+            setattr(contact, field, value)
+        by_email[contact.email] = contact
     Contact.objects.bulk_create(
         # Sorted, so that two imports at once cannot deadlock.
         [by_email[email] for email in sorted(by_email)],
         update_conflicts=True,
         unique_fields=["email"],
-        # Fields that the file does not have stay as they are.
-        update_fields=fields,
+        update_fields=UPDATED_FIELDS,
     )
 
 

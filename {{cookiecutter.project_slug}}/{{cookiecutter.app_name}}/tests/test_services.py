@@ -128,7 +128,11 @@ def test_bad_rows_are_counted_with_line_and_reason(start: Start) -> None:
         (",Ann", "email: This field cannot be blank."),
         (f"a@b.org,{'x' * 201}", "name: Ensure this value has at most 200"),
         ("a@b.org,a,b", "3 values for 2 columns"),
-        ('bad,"A\nB"', "email: Enter a valid email address. (the row continues to"),
+        ('bad,"A\nB"', "email: Enter a valid email address."),
+        (
+            'a@b.org,"' + "x@b.org\n" * 9_000 + '"',
+            "name: Ensure this value has at most",
+        ),
     ],
 )
 def test_a_rejected_row_says_why_and_where(
@@ -138,6 +142,46 @@ def test_a_rejected_row_says_why_and_where(
     run(contact_import)
     assert contact_import.rejected_rows.get().reason.startswith(reason)
     assert contacts() == [("c@d.org", "C")]
+
+
+def test_a_blank_cell_changes_nothing(start: Start) -> None:
+    Contact.objects.create(email="a@b.org", name="Ann", company="Acme", phone="1")
+    run(start("email,name,company,phone", "a@b.org,,,2", "c@d.org,C", "C@d.org,,D"))
+    found = Contact.objects.order_by("email").values_list("name", "company", "phone")
+    assert list(found) == [("Ann", "Acme", "2"), ("C", "D", "")]
+
+
+def test_rejected_rows_are_mended_and_imported(start: Start) -> None:
+    contact_import = start("Email;Company;Phone", "bad;@home;+45 1", '"a@b.org;x')
+    run(contact_import)
+    file = "".join(services.rejected_csv(import_id=contact_import.pk))
+    assert file.startswith("\N{BYTE ORDER MARK}line;reason;Email;Company;Phone\r\n")
+    assert ";bad;'@home;'+45 1" in file
+    mended = start(*file.replace(";bad;", ";c@d.org;").split("\r\n"))
+    run(mended)
+    assert (mended.imported, mended.rejected) == (1, 1)
+    contact = Contact.objects.get()
+    assert (contact.company, contact.phone) == ("@home", "+45 1")
+
+
+def test_an_import_ends_after_too_many_rejected_rows(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "MAX_REJECTED", 2)
+    monkeypatch.setattr(services, "CHUNK_ROWS", 2)
+    contact_import = start("email", "a@b.org", "1", "2", "3", "4", "c@d.org")
+    assert run(contact_import)
+    assert contacts() == [("a@b.org", "")]
+    assert contact_import.rejected == contact_import.rejected_rows.count() == 3
+    assert contact_import.reason == (
+        "More than 2 rows were rejected: nothing after line 5 was imported."
+    )
+    set_status(contact_import, "succeeded")
+    assert state(contact_import) == State.FAILED
+    assert not contact_import.can_resume
+    assert not ImportPiece.objects.exists()
+    services.send_summary(import_id=contact_import.pk)
+    assert contact_import.reason in mail.outbox[0].body
 
 
 def test_a_stopped_import_is_resumed_where_it_was(
@@ -350,9 +394,10 @@ def test_rejected_rows_are_harmless_in_a_spreadsheet(start: Start) -> None:
     run(contact_import)
     lines = list(services.rejected_csv(import_id=contact_import.pk))
     assert lines == [
+        "\N{BYTE ORDER MARK}",
         "line,reason,email,name,company\r\n",
-        "2,a NUL character,'=1+1,'@x,a\N{REPLACEMENT CHARACTER}b\r\n",
-        "3,unexpected end of data\r\n",
+        "2,email: Enter a valid email address.,'=1+1,'@x,a\N{REPLACEMENT CHARACTER}b\r\n",
+        '3,"a cell begins with a quote, but does not end with one",""""\r\n',
     ]
 
 
@@ -362,7 +407,7 @@ def test_all_rejected_rows_are_downloaded_in_order(
     monkeypatch.setattr(services, "CHUNK_ROWS", 2)
     contact_import = start("email", *(f"bad{n}" for n in range(5)))
     run(contact_import)
-    lines = list(services.rejected_csv(import_id=contact_import.pk))[1:]
+    lines = list(services.rejected_csv(import_id=contact_import.pk))[2:]
     assert [line.split(",")[0] for line in lines] == ["2", "3", "4", "5", "6"]
 
 

@@ -54,8 +54,8 @@ def test_an_upload_starts_an_import(ann: Client, csv_file: CsvFile) -> None:
     ("content", "reason"),
     [
         (b"", "The submitted file is empty."),
-        (b"\xff", "not UTF-8 text"),
-        (b"no header", "The first line must name the columns"),
+        (b"\xff", "neither UTF-8 nor UTF-16"),
+        (b"no header", "lines must name the columns"),
     ],
 )
 def test_a_bad_file_is_rejected_with_a_reason(
@@ -195,6 +195,14 @@ def test_rejected_rows_are_downloaded(ann: Client, csv_file: CsvFile) -> None:
     response = ann.get(url)
     assert response.headers["Content-Disposition"].endswith('.csv"')
     assert b"2,email: Enter a valid email address.,bad" in b"".join(response)
+
+
+def test_columns_that_are_not_imported_are_named(
+    ann: Client, csv_file: CsvFile
+) -> None:
+    ann.post(INDEX, {"file": csv_file("email,Lead <b>Status</b>,,Name,Owner")})
+    page = ann.get(INDEX).content.decode()
+    assert "Not imported: Lead &lt;b&gt;Status&lt;/b&gt;, Owner" in page
 
 
 def test_contacts_are_listed_page_by_page(
