@@ -1,13 +1,21 @@
-"""No name that the shipped files mention breaks a project, unless it is rejected."""
+"""No answer breaks a project: it is rejected, or the project is as good as with any other."""
 
+import ast
+import io
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 from conftest import Project, Stack, render
-from test_render import files, text
+from cookiecutter.exceptions import FailedHookException
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_render import files, named, text
 
 from template_answers import problem_with
 
@@ -86,3 +94,54 @@ def number_of_tests(project: Project) -> str:
     """Return what pytest says about the number of tests."""
     said = project.run("pytest", "--collect-only", "-q", check=False).stdout
     return "".join(re.findall(r"(\d+) tests? collected", said))
+
+
+# Cookiecutter itself renders what is in braces.
+TEXTS = st.text(max_size=50).filter(lambda text: not set("{}") & set(text))
+NAMES = st.one_of(
+    st.from_regex(r"[a-z][a-z0-9_]{0,29}", fullmatch=True),
+    st.sampled_from(["", "a/b", "../a", "/a", ".", "..", "A", "json", "a.b", "a" * 31, "a\nb"]),
+    TEXTS,
+)
+ANSWERS = st.fixed_dictionaries(
+    {}, optional={"project_name": TEXTS, "project_slug": NAMES, "app_name": NAMES}
+)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("renders", [15, pytest.param(1_000, marks=pytest.mark.exhaustive)])
+def test_any_answers_make_a_project_or_one_sentence(tmp_path: Path, renders: int) -> None:
+    made = []
+
+    @settings(
+        max_examples=renders,
+        deadline=None,
+        database=None,
+        derandomize=renders == 15,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(ANSWERS)
+    def check(answers: dict[str, str]) -> None:
+        folder = tmp_path / "out"
+        folder.mkdir()
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said):
+                project = render(folder, **answers)
+        except FailedHookException:
+            assert re.fullmatch(r"(project_slug|app_name) .+: choose [^.]+\.\n", said.getvalue())
+            assert not list(folder.iterdir())
+        else:
+            made.append(answers)
+            rendered = files(project.path)
+            assert sorted(rendered) == named(project.slug, project.app)
+            assert list(folder.iterdir()) == [project.path]
+            tomllib.loads(text(rendered["pyproject.toml"]))
+            for path, file in rendered.items():
+                if path.endswith(".py"):
+                    ast.parse(text(file))
+        shutil.rmtree(folder)
+
+    check()
+    assert not list(tmp_path.iterdir())
+    assert made
