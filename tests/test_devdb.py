@@ -426,13 +426,6 @@ def test_the_address_is_computed_without_creating_anything(project: Project) -> 
     assert not project.sockets.exists()
 
 
-def test_dj_database_url_understands_the_address(project: Project) -> None:
-    dj_database_url = pytest.importorskip("dj_database_url")
-    parsed = dj_database_url.parse(project.url)
-    assert parsed["HOST"] == str(project.sockets)
-    assert (parsed["USER"], parsed["NAME"], parsed["PORT"]) == ("dev", "dev", 5432)
-
-
 def test_ctrl_c_does_not_reach_the_server(running: Project) -> None:
     assert os.getsid(running.server()) == running.server()
 

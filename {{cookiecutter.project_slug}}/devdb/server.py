@@ -37,7 +37,7 @@ def address(project: Path) -> str:
         project: The project's folder, ``BASE_DIR`` in its settings.
 
     Returns:
-        A URL that libpq, psycopg and dj-database-url understand.
+        A URL that libpq and psycopg understand.
 
     Raises:
         SystemExit: On Windows, which has no embedded PostgreSQL; a message is printed.

@@ -3,6 +3,7 @@ from typing import Any, NoReturn
 
 from django.apps import AppConfig
 from django.db import connection
+from django.db.backends.signals import connection_created
 from procrastinate import App
 
 
@@ -10,9 +11,10 @@ class JobsConfig(AppConfig):
     name = "jobs"
 
     def ready(self) -> None:
-        """Register the checks, and close the connection pool at exit."""
-        from . import checks  # noqa: F401
+        """Register the checks, and look after the connection pool."""
+        from . import checks, sessions  # noqa: F401
 
+        connection_created.connect(sessions.leave_read_only_server)
         # Otherwise Python 3.13 would wait at exit for the pool's threads.
         atexit.register(connection.close_pool)  # type: ignore[attr-defined]
 

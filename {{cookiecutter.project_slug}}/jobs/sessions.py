@@ -1,7 +1,9 @@
-"""Resets database sessions, so that no job or request affects the next one.
+"""Database sessions: reset after each job and request, and renewed after a fail-over.
 
 The settings import this module, so it must not import Django.
 """
+
+from typing import Any
 
 import psycopg
 from psycopg.pq import ExecStatus
@@ -22,3 +24,23 @@ def reset(connection: psycopg.Connection) -> None:
     result = connection.pgconn.exec_(RESET.encode())
     if result.status != ExecStatus.TUPLES_OK:
         raise psycopg.errors.error_from_result(result)
+
+
+def leave_read_only_server(connection: Any, **kwargs: Any) -> None:
+    """Replace a session, and the pool's others, if its server no longer accepts writes.
+
+    After a fail-over, the pool's sessions may still be open on the former server. A
+    receiver of Django's ``connection_created``, which is sent for each session that the
+    pool gives out.
+    """
+    session: psycopg.Connection = connection.connection
+    info = session.info
+    # New sessions are read-write, so this happens once.
+    if info.get_parameters().get("target_session_attrs") == "read-write" and "on" in (
+        # The server reports changes of these by itself.
+        info.parameter_status("in_hot_standby"),
+        info.parameter_status("default_transaction_read_only"),
+    ):
+        connection.pool.drain()
+        connection.close()
+        connection.connect()

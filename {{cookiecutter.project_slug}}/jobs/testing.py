@@ -25,7 +25,6 @@ from typing import Any, NoReturn, ParamSpec
 from unittest import mock
 from urllib.parse import urlsplit
 
-import dj_database_url
 import pytest
 from asgiref.sync import async_to_sync
 from django.apps import apps
@@ -40,6 +39,7 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 from procrastinate.exceptions import TaskNotFound
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker as ProcrastinateWorker
+from psycopg.conninfo import conninfo_to_dict
 
 from . import upstream
 from .bridge import Job
@@ -269,7 +269,7 @@ def empty_queue(**kwargs: Any) -> None:
 
 def _check_database(name: str) -> None:
     """Raise an error unless it is the database that was made for the tests."""
-    site = dj_database_url.parse(settings.DATABASE_URL).get("NAME")
+    site = conninfo_to_dict(settings.DATABASE_URL).get("dbname")
     if name == site or name != connection.settings_dict["NAME"]:
         raise RuntimeError(f"{name} is not the tests' database")
 

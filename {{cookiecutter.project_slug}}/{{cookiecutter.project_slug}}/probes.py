@@ -10,7 +10,11 @@ from jobs import stats, upstream
 
 
 def is_ready() -> bool:
-    """Tell if the database answers and has the tables that this code expects."""
+    """Tell if the database accepts writes and has the tables that this code expects."""
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW transaction_read_only")
+        if cursor.fetchone() != ("off",):
+            return False
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     return all(upstream.may_follow_later(migration.name) for migration, _ in plan)

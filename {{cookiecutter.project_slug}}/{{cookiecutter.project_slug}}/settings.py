@@ -10,12 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import dj_database_url
 import django
 from environs import Env, EnvValidationError, ValidationError
 
 from jobs import sessions
 
+from .database_url import add_defaults, parse_database_url
 from .email_url import SETTINGS as EMAIL_SETTINGS
 from .email_url import parse_email_url
 
@@ -52,11 +52,9 @@ def validate_hosts(hosts: list[str]) -> None:
 
 def validate_database(url: str) -> None:
     try:
-        engine = dj_database_url.parse(url).get("ENGINE")
-    except ValueError:
-        engine = ""
-    if engine != "django.db.backends.postgresql":
-        raise ValidationError("must look like postgresql://user:password@host/name")
+        parse_database_url(url)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
 
 
 def validate_email(url: str) -> None:
@@ -80,7 +78,7 @@ ALLOWED_HOSTS = env.list(
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
 TRUSTED_PROXY = env.bool("TRUSTED_PROXY", False)
 database_url = env.str("DATABASE_URL", required(None), validate=validate_database)
-WORKER_DATABASE_URL = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
+worker_url = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
 EMAIL_URL = env.str("EMAIL_URL", required("console:"), validate=validate_email)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
@@ -197,15 +195,13 @@ if database_url is None:
     database_url = address(BASE_DIR)
 DATABASE_URL = database_url
 
-DATABASES = {
-    "default": dj_database_url.parse(
-        DATABASE_URL,
-        # The pool keeps connections open instead.
-        conn_max_age=0,
-        conn_health_checks=True,
-    )
-}
-DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
+# The direct line of the worker, if DATABASE_URL leads to a pooler in transaction mode.
+WORKER_DATABASE_URL = add_defaults(worker_url) if worker_url else None
+
+DATABASES = {"default": parse_database_url(DATABASE_URL)}
+# The pool keeps connections open, and checks each one before it is used.
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES["default"]["OPTIONS"]["pool"] = {
     "min_size": 1,
     # One for each of gunicorn's threads or the worker's jobs, and one to spare.
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
@@ -215,9 +211,8 @@ DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {
     # Session settings of one request or job must not affect the next.
     "reset": sessions.reset,
 }
-# If WORKER_DATABASE_URL is set, DATABASE_URL points to a pooler in transaction mode,
-# where server-side cursors do not work.
-DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = WORKER_DATABASE_URL is not None
+# They do not work through such a pooler.
+DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = worker_url is not None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 

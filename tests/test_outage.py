@@ -1,0 +1,99 @@
+"""The site while its database is away, and after another server has taken over."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from threading import Thread
+
+import httpx
+import psycopg
+import pytest
+from conftest import Browse, Project, Start, free_port, wait_until
+from screen import BOB
+from site_at_work import VARIABLES, database_of
+
+
+class Relay:
+    """A TCP port that leads to a server, as the address of a cluster does.
+
+    Args:
+        target: The server's address: a path, or host and port.
+    """
+
+    def __init__(self, target: str | tuple[str, int]) -> None:
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.listener.getsockname()[1]
+        Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                family = socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET
+                server = socket.socket(family)
+                server.connect(self.target)
+                for source, sink in ((client, server), (server, client)):
+                    Thread(target=self._copy, args=(source, sink), daemon=True).start()
+
+    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def relay(site: Project) -> Iterator[Relay]:
+    """A relay to the development database."""
+    host = psycopg.conninfo.conninfo_to_dict(site.database_url)["host"]
+    relay = Relay(f"{host}/.s.PGSQL.5432")
+    yield relay
+    relay.listener.close()
+
+
+@pytest.mark.timeout(300)
+def test_the_web_follows_a_fail_over(
+    site: Project, start: Start, browse: Browse, relay: Relay, system_postgres: str
+) -> None:
+    """The former server goes on, but only reads; the address leads to a new one."""
+    with psycopg.connect(system_postgres, autocommit=True) as connection:
+        connection.execute("CREATE ROLE dev LOGIN SUPERUSER")
+        connection.execute("CREATE DATABASE dev OWNER dev")
+    successor = ("127.0.0.1", int(httpx.URL(system_postgres).port or 0))
+    new = f"postgresql://dev@127.0.0.1:{successor[1]}/dev"
+    site.run("manage.py", "migrate", DATABASE_URL=new)
+    for url in (site.database_url, new):
+        site.run("manage.py", "shell", f"--command={BOB}", DATABASE_URL=url)
+    variables = VARIABLES | {
+        "DEBUG": "off",
+        "DATABASE_URL": f"postgresql://dev@127.0.0.1:{relay.port}/dev",
+        "PORT": str(free_port()),
+    }
+    site.run("manage.py", "collectstatic", "--no-input", **variables)
+    start(site, "gunicorn", f"{site.slug}.wsgi", **variables)
+    browser = browse(int(variables["PORT"]), proxy=True)
+    wait_until(browser.is_up, what="the site")
+
+    def ready() -> int:
+        return browser.client.get("/health/ready").status_code
+
+    def log_in() -> bool:
+        browser.client.cookies.clear()
+        with suppress(httpx.HTTPStatusError):
+            browser.log_in("bob", "correct horse")
+            return True
+        return False
+
+    # So often that both processes have sessions in their pools.
+    assert all(log_in() and ready() == 200 for _ in range(10))
+    with psycopg.connect(site.database_url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: {ready() for _ in range(10)} == {503})
+    assert not log_in()
+    relay.target = successor
+    wait_until(log_in, 30)
+    assert all(log_in() and ready() == 200 for _ in range(10))
