@@ -378,8 +378,13 @@ def test_static_files_are_collected_without_secrets(
         ("SECRET_KEY", "short"),
         ("SECRET_KEY", "django-insecure-key-of-development-which-production-refuses"),
         ("DATABASE_URL", "mysql://localhost/site"),
+        ("SECRET_KEY_FALLBACKS", "short"),
         ("DATABASE_URL", ""),
+        ("DATABASE_URL", "postgresql://localhost/site?pgbouncer=true"),
+        ("WORKER_DATABASE_URL", "postgresql://ann:pass#word@localhost/site"),
         ("ALLOWED_HOSTS", "*"),
+        ("ALLOWED_HOSTS", "example.com, https://www.example.com"),
+        ("CSRF_TRUSTED_ORIGINS", "https://example.com, www.example.com"),
         ("EMAIL_URL", "nonsense"),
         ("DEBUG", "perhaps"),
         ("PROCRASTINATE_WORKER_CONCURRENCY", "many"),
@@ -387,6 +392,20 @@ def test_static_files_are_collected_without_secrets(
 )
 def test_a_wrong_variable_is_reported(installed: Project, variable: str, value: str) -> None:
     check_error(installed, ("manage.py", "check"), variable, value)
+
+
+def test_lists_may_have_spaces(installed: Project) -> None:
+    lists = {
+        "ALLOWED_HOSTS": "example.com, www.example.com",
+        "CSRF_TRUSTED_ORIGINS": "https://example.com, https://www.example.com",
+        "SECRET_KEY_FALLBACKS": f"{'a' * 50}, {'b' * 50}",
+    }
+    names = ", ".join(f"settings.{name}" for name in lists)
+    code = f"import json; from django.conf import settings; print(json.dumps([{names}]))"
+    shown = installed.run(
+        "--quiet", "manage.py", "shell", "-v0", "-c", code, **VARIABLES | lists
+    ).stdout
+    assert json.loads(shown) == [value.split(", ") for value in lists.values()]
 
 
 @pytest.mark.parametrize(

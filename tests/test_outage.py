@@ -3,55 +3,59 @@
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from select import select
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Thread
 
 import httpx
 import psycopg
 import pytest
 from conftest import Browse, Project, Start, free_port, wait_until
+from psycopg.conninfo import conninfo_to_dict
 from screen import BOB
-from site_at_work import VARIABLES, database_of
+from site_at_work import VARIABLES
 
 
-class Relay:
+class Relay(ThreadingTCPServer):
     """A TCP port that leads to a server, as the address of a cluster does.
 
     Args:
         target: The server's address: a path, or host and port.
     """
 
+    daemon_threads = True
+
     def __init__(self, target: str | tuple[str, int]) -> None:
+        super().__init__(("127.0.0.1", 0), RelayedConnection)
         self.target = target
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self.listener.getsockname()[1]
-        Thread(target=self._accept, daemon=True).start()
 
-    def _accept(self) -> None:
-        with suppress(OSError):
+
+class RelayedConnection(BaseRequestHandler):
+    """A connection to the relay's target, as it is when a client connects."""
+
+    def handle(self) -> None:
+        assert isinstance(self.server, Relay)
+        target = self.server.target
+        family = socket.AF_UNIX if isinstance(target, str) else socket.AF_INET
+        with socket.socket(family) as server, suppress(OSError):
+            server.connect(target)
+            others = {self.request: server, server: self.request}
             while True:
-                client, _ = self.listener.accept()
-                family = socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET
-                server = socket.socket(family)
-                server.connect(self.target)
-                for source, sink in ((client, server), (server, client)):
-                    Thread(target=self._copy, args=(source, sink), daemon=True).start()
-
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(data)
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                for end in select(others, (), ())[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    others[end].sendall(data)
 
 
 @pytest.fixture
 def relay(site: Project) -> Iterator[Relay]:
     """A relay to the development database."""
-    host = psycopg.conninfo.conninfo_to_dict(site.database_url)["host"]
-    relay = Relay(f"{host}/.s.PGSQL.5432")
-    yield relay
-    relay.listener.close()
+    host = conninfo_to_dict(site.database_url)["host"]
+    with Relay(f"{host}/.s.PGSQL.5432") as relay:
+        Thread(target=relay.serve_forever).start()
+        yield relay
+        relay.shutdown()
 
 
 @pytest.mark.timeout(300)
@@ -69,7 +73,7 @@ def test_the_web_follows_a_fail_over(
         site.run("manage.py", "shell", f"--command={BOB}", DATABASE_URL=url)
     variables = VARIABLES | {
         "DEBUG": "off",
-        "DATABASE_URL": f"postgresql://dev@127.0.0.1:{relay.port}/dev",
+        "DATABASE_URL": f"postgresql://dev@127.0.0.1:{relay.server_address[1]}/dev",
         "PORT": str(free_port()),
     }
     site.run("manage.py", "collectstatic", "--no-input", **variables)

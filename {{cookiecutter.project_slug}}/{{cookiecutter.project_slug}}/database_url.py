@@ -46,7 +46,6 @@ def parse_database_url(url: str) -> dict[str, Any]:
         raise ValueError(f"has an option that PostgreSQL does not have: {min(unknown)}")
     try:
         options = conninfo_to_dict(url)
-        timeout_from_conninfo(options)
     except ProgrammingError:
         raise ValueError(MALFORMED) from None  # it may quote part of the password
     if problem := _find_problem(options):
@@ -66,8 +65,12 @@ def add_defaults(url: str) -> str:
 
 
 def _find_problem(options: dict[str, Any]) -> str:
-    """Return what libpq says about the options' values, or an empty text."""
-    # It checks them before it connects, and these sockets do not exist.
+    """Return what is wrong with the options' values, or an empty text."""
+    try:
+        timeout_from_conninfo(options)
+    except ProgrammingError as error:
+        return str(error)
+    # libpq checks the rest before it connects, and these sockets do not exist.
     nowhere = ",".join("/nowhere" for _ in str(options.get("host", "")).split(","))
     elsewhere = make_conninfo(**options | {"host": nowhere, "hostaddr": ""})
     message = pq.PGconn.connect_start(elsewhere.encode()).error_message.decode()

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import django
-from environs import Env, EnvValidationError, ValidationError
+from environs import Env, EnvValidationError
 
 from jobs import sessions
 
+from . import variables
 from .database_url import add_defaults, parse_database_url
 from .email_url import SETTINGS as EMAIL_SETTINGS
 from .email_url import parse_email_url
@@ -40,46 +41,37 @@ def required(in_development: Any) -> Any:
     return in_development if DEBUG or COLLECTSTATIC else ...
 
 
-def validate_secret_key(key: str) -> None:
-    if not DEBUG and (len(key) < 50 or key.startswith("django-insecure-")):
-        raise ValidationError("must be 50 random characters or more")
-
-
-def validate_hosts(hosts: list[str]) -> None:
-    if not hosts or "*" in hosts:
-        raise ValidationError("must name the site's hosts, such as www.example.com")
-
-
-def validate_database(url: str) -> None:
-    try:
-        parse_database_url(url)
-    except ValueError as error:
-        raise ValidationError(str(error)) from error
-
-
-def validate_email(url: str) -> None:
-    try:
-        parse_email_url(url)
-    except ValueError as error:
-        raise ValidationError(str(error)) from error
-
-
 SECRET_KEY = env.str(
     "SECRET_KEY",
     required("django-insecure-key-of-development-which-production-refuses"),
-    validate=validate_secret_key,
+    validate=[] if DEBUG else variables.check_secret_key,
 )
-SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", [])
-ALLOWED_HOSTS = env.list(
+SECRET_KEY_FALLBACKS: list[str] = env.list(
+    "SECRET_KEY_FALLBACKS",
+    [],
+    subcast=str.strip,
+    validate=[] if DEBUG else variables.check_secret_keys,
+)
+ALLOWED_HOSTS: list[str] = env.list(
     "ALLOWED_HOSTS",
     required(["localhost", "127.0.0.1", "[::1]"]),
-    validate=validate_hosts,
+    subcast=str.strip,
+    validate=variables.check_hosts,
 )
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", [])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list(
+    "CSRF_TRUSTED_ORIGINS",
+    [],
+    subcast=str.strip,
+    validate=variables.check_origins,
+)
 TRUSTED_PROXY = env.bool("TRUSTED_PROXY", False)
-database_url = env.str("DATABASE_URL", required(None), validate=validate_database)
-worker_url = env.str("WORKER_DATABASE_URL", None, validate=validate_database)
-EMAIL_URL = env.str("EMAIL_URL", required("console:"), validate=validate_email)
+database_url = env.str(
+    "DATABASE_URL", required(None), validate=variables.check_database_url
+)
+worker_url = env.str("WORKER_DATABASE_URL", None, validate=variables.check_database_url)
+EMAIL_URL = env.str(
+    "EMAIL_URL", required("console:"), validate=variables.check_email_url
+)
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 SENTRY_DSN = env.str("SENTRY_DSN", "")

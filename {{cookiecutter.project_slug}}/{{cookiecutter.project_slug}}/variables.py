@@ -1,0 +1,60 @@
+"""Checks of the environment variables that the settings read."""
+
+import re
+
+from environs import ValidationError
+
+from .database_url import parse_database_url
+from .email_url import parse_email_url
+
+LABEL = r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
+HOST = rf"({LABEL}\.)*{LABEL}\.?|\[[0-9a-f:.]+\]"
+ALLOWED_HOST = re.compile(rf"\.?({HOST})", re.IGNORECASE)
+ORIGIN = re.compile(rf"https?://(\*\.)?({HOST})(:\d+)?", re.IGNORECASE)
+
+
+def check_secret_key(key: str) -> None:
+    """Reject a key that can be guessed."""
+    if len(key) < 50 or key.startswith("django-insecure-"):
+        raise ValidationError("must be 50 random characters or more")
+
+
+def check_secret_keys(keys: list[str]) -> None:
+    """Reject a list of keys that cannot be one."""
+    for key in keys:
+        check_secret_key(key)
+
+
+def check_hosts(hosts: list[str]) -> None:
+    """Reject what is not the name of a host, and a list without any."""
+    wrong = [host for host in hosts if not ALLOWED_HOST.fullmatch(host)]
+    if wrong or not hosts:
+        raise ValidationError(
+            "must be the site's host names, such as www.example.com,example.com, "
+            f"without scheme, port and path, and not {wrong}"
+        )
+
+
+def check_origins(origins: list[str]) -> None:
+    """Reject what is not an origin."""
+    if wrong := [origin for origin in origins if not ORIGIN.fullmatch(origin)]:
+        raise ValidationError(
+            "must be origins, such as https://www.example.com, "
+            f"without a slash at the end, and not {wrong}"
+        )
+
+
+def check_database_url(url: str) -> None:
+    """Reject an address that leads to no PostgreSQL."""
+    try:
+        parse_database_url(url)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
+
+
+def check_email_url(url: str) -> None:
+    """Reject an address that says nothing about how to send e-mails."""
+    try:
+        parse_email_url(url)
+    except ValueError as error:
+        raise ValidationError(str(error)) from error
