@@ -3,6 +3,7 @@
 import ast
 import re
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,13 @@ def test_no_other_module_uses_private_names() -> None:
     private = re.compile(r"\b(job_manager|periodic_registry|get_retry_exception|_v\d+)\b")
     others = [path for path in JOBS.glob("*.py") if path.name != "upstream.py"]
     assert not [path.name for path in others if private.search(path.read_text())]
+
+
+def test_retry_names_errors_that_requests_and_httpx_have() -> None:
+    text = (JOBS / "retry.py").read_text()
+    names = re.findall(r'"((?:httpx|requests)\.[\w.]+)"', text)
+    assert names
+    for name in names:
+        module, _, error = name.rpartition(".")
+        found = getattr(import_module(module), error)
+        assert f"{found.__module__}.{found.__qualname__}" == name

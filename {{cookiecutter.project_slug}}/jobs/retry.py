@@ -1,16 +1,21 @@
 """What happens to a job whose body raised, or whose worker died."""
 
+import errno
 import random
 import smtplib
 import socket
+import ssl
 from asyncio import CancelledError
 from contextvars import ContextVar
 from dataclasses import dataclass
+from urllib.error import HTTPError, URLError
 
-from django.db import InterfaceError, OperationalError
-from procrastinate.exceptions import JobAborted
+import django.db
+import psycopg
+from procrastinate.exceptions import ConnectorException, JobAborted
 from procrastinate.jobs import Job
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
+from psycopg.errors import ReadOnlySqlTransaction
 
 interruptions: ContextVar[int] = ContextVar("interruptions", default=0)
 """How many of the job's attempts a stopping or dying worker cut short."""
@@ -44,16 +49,70 @@ class JobCancelledItself(Exception):
     """The job was cancelled, but neither by a person nor by its worker's end."""
 
 
+UNREACHABLE = {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH}
+
+RETRIED_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+
+HTTP_ERRORS = {
+    "httpx.TransportError",
+    "requests.exceptions.ChunkedEncodingError",
+    "requests.exceptions.ConnectionError",
+    "requests.exceptions.Timeout",
+}
+"""Errors of packages that the project may not have."""
+
+
+class _ByDetails(type):
+    def __instancecheck__(cls, error: BaseException) -> bool:
+        return _has_transient_details(error)
+
+
+class TransientByDetails(Exception, metaclass=_ByDetails):
+    """Errors that are transient by what they say, not by their class.
+
+    Only for `isinstance`: nothing raises it, and ``except`` does not know it. Among
+    them are an SMTP server's "try again later", a database that became read-only,
+    responses such as 429 and 503, and what requests and httpx raise on the way.
+    """
+
+
 TRANSIENT = (
-    OperationalError,
-    InterfaceError,
+    django.db.OperationalError,
+    django.db.InterfaceError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
     ConnectionError,
     TimeoutError,
     socket.gaierror,
-    smtplib.SMTPConnectError,
     smtplib.SMTPServerDisconnected,
+    TransientByDetails,
 )
 """Errors that may be gone at the next attempt. Deadlocks are OperationalErrors."""
+
+
+def _has_transient_details(error: BaseException) -> bool:
+    match error:
+        case smtplib.SMTPRecipientsRefused(recipients=recipients):
+            return all(400 <= code < 500 for code, _ in recipients.values())
+        case smtplib.SMTPResponseException(smtp_code=code):
+            return 400 <= code < 500
+        case HTTPError(code=code):
+            return code in RETRIED_STATUSES
+        case URLError(reason=BaseException() as reason):
+            return isinstance(reason, TRANSIENT)
+        case ssl.SSLError():
+            return not isinstance(error, ssl.SSLCertVerificationError)
+        case OSError(errno=number) if number in UNREACHABLE:
+            return True
+        case ConnectorException():  # a job could not be deferred
+            return isinstance(error.__cause__, TRANSIENT)
+        case _ if ReadOnlySqlTransaction in (type(error), type(error.__cause__)):
+            return True
+    response = getattr(error, "response", None)
+    if getattr(response, "status_code", None) in RETRIED_STATUSES:
+        return True
+    classes = {f"{one.__module__}.{one.__qualname__}" for one in type(error).__mro__}
+    return not classes.isdisjoint(HTTP_ERRORS)
 
 
 @dataclass(frozen=True, kw_only=True)

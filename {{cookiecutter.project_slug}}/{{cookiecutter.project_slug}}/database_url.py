@@ -60,8 +60,9 @@ def parse_database_url(url: str) -> dict[str, Any]:
 
 
 def add_defaults(url: str) -> str:
-    """Return libpq's connection string for a URL, with our defaults."""
-    return make_conninfo(**DEFAULTS | conninfo_to_dict(url))
+    """Return libpq's connection string for a URL, with the defaults."""
+    options: dict[str, Any] = DEFAULTS | conninfo_to_dict(url)
+    return make_conninfo(**options)
 
 
 def _find_problem(options: dict[str, Any]) -> str:

@@ -1,15 +1,22 @@
 """After which errors a job runs again, and when."""
 
+import errno
 from asyncio import CancelledError
 from collections.abc import Callable
 from datetime import timedelta
+from email.message import Message
 from itertools import pairwise
+from smtplib import SMTPDataError, SMTPRecipientsRefused
+from ssl import SSLCertVerificationError, SSLError
+from urllib.error import HTTPError, URLError
 
+import psycopg
 import pytest
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, InternalError, OperationalError
 from django.utils import timezone
-from procrastinate.exceptions import JobAborted
+from procrastinate.exceptions import ConnectorException, JobAborted
 from procrastinate.jobs import Job
+from psycopg.errors import ReadOnlySqlTransaction
 
 from ..retry import JobStalled, Retry, interruptions
 
@@ -41,17 +48,95 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Wait:
     return wait
 
 
+def caused_by(error: BaseException, cause: BaseException) -> BaseException:
+    error.__cause__ = cause
+    return error
+
+
+def http_error(status: int) -> HTTPError:
+    return HTTPError("https://example.com", status, "", Message(), None)
+
+
+def refused(*codes: int) -> SMTPRecipientsRefused:
+    return SMTPRecipientsRefused(
+        {f"{code}@example.com": (code, b"No") for code in codes}
+    )
+
+
+class Response:
+    """A response of requests or httpx, which is what their errors have."""
+
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code
+
+
+class StatusError(Exception):
+    """What ``raise_for_status`` raises."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__()
+        self.response = Response(status)
+
+
+def foreign(module: str, name: str) -> Exception:
+    """Return an error of a package that is not installed."""
+    error: Exception = type(name, (Exception,), {"__module__": module})()
+    return error
+
+
 @pytest.mark.parametrize(
-    "error", [OperationalError(), ConnectionResetError(), TimeoutError()]
+    "error",
+    [
+        OperationalError(),
+        psycopg.OperationalError(),
+        caused_by(InternalError(), ReadOnlySqlTransaction()),
+        caused_by(ConnectorException(), psycopg.OperationalError()),
+        caused_by(ConnectorException(), ReadOnlySqlTransaction()),
+        ConnectionResetError(),
+        TimeoutError(),
+        OSError(errno.EHOSTUNREACH, "No route to host"),
+        SSLError("unexpected EOF"),
+        URLError(ConnectionRefusedError()),
+        http_error(503),
+        SMTPDataError(450, "Try again later"),
+        refused(450, 451),
+        StatusError(429),
+        foreign("httpx", "TransportError"),
+        foreign("requests.exceptions", "Timeout"),
+    ],
 )
-def test_transient_errors_are_retried(wait: Wait, error: Exception) -> None:
+def test_transient_errors_are_retried(wait: Wait, error: BaseException) -> None:
     assert wait(error)
 
 
-@pytest.mark.parametrize("error", [IntegrityError(), TypeError(), KeyError()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        IntegrityError(),
+        InternalError(),
+        caused_by(ConnectorException(), psycopg.ProgrammingError()),
+        TypeError(),
+        KeyError(),
+        FileNotFoundError(errno.ENOENT, "No such file"),
+        SSLCertVerificationError("certificate has expired"),
+        URLError("unknown url type"),
+        URLError(SSLCertVerificationError("certificate has expired")),
+        http_error(404),
+        SMTPDataError(554, "Spam"),
+        refused(450, 550),
+        StatusError(404),
+        foreign("requests.exceptions", "InvalidURL"),
+    ],
+)
 def test_other_errors_are_not_retried(wait: Wait, error: Exception) -> None:
     assert wait(error) is None
     assert wait(error, policy=Retry(exceptions=(type(error),)))
+
+
+def test_only_the_errors_that_a_policy_names_are_retried(wait: Wait) -> None:
+    policy = Retry(exceptions=(KeyError,))
+    assert wait(KeyError(), policy=policy)
+    assert wait(SMTPDataError(450, "Try again later"), policy=policy) is None
 
 
 @pytest.mark.parametrize("error", [CancelledError(), JobAborted()])
