@@ -502,9 +502,11 @@ def new_page(chromium: Chromium, site: Project) -> Iterator[NewPage]:
     errors: list[str] = []
     hosts: set[str] = set()
 
-    def make(*statuses: int, **options: Any) -> Page:
-        """Open a page; responses with these statuses do not count as errors."""
-        expected = [f"status of {status}" for status in statuses]
+    def make(*expected_errors: int | str, **options: Any) -> Page:
+        """Open a page; responses with these statuses or errors do not count as errors."""
+        expected = [
+            f"status of {error}" if isinstance(error, int) else error for error in expected_errors
+        ]
 
         def listen(message: ConsoleMessage) -> None:
             # Chromium's own hints, for example on password managers, have the type debug.

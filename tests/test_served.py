@@ -1,10 +1,11 @@
 """Pages of a site that is started in another way: without DEBUG, a worker or an app."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from conftest import Browse, Project, Start, both_stacks, free_port, wait_until
+from conftest import Browse, Project, Running, Start, both_stacks, free_port, wait_until
 from contacts_file import make_contacts_file
 from pictures import take_picture
 from playwright.sync_api import expect
@@ -13,8 +14,8 @@ from site_at_work import VARIABLES, block_import, database_of, workers
 
 
 @pytest.fixture
-def deployed(site: Project, start: Start, browse: Browse) -> None:
-    """The site without DEBUG, on its port, with the users bob and eve."""
+def deployed(site: Project, start: Start, browse: Browse) -> Callable[[], Running]:
+    """The site without DEBUG, on its port, with the users bob and eve. Starts it once more."""
     site.run("manage.py", "shell", f"--command={BOB}")
     address = f"127.0.0.1:{site.port}"
     variables = VARIABLES | {
@@ -22,11 +23,20 @@ def deployed(site: Project, start: Start, browse: Browse) -> None:
         "DATABASE_URL": database_of(site).url,
         "CSRF_TRUSTED_ORIGINS": f"http://{address}",
         "PORT": str(site.port),
+        "PYTHONPATH": ".",
     }
     site.run("manage.py", "collectstatic", "--no-input", **variables)
-    start(site, "gunicorn", f"{site.slug}.wsgi", **variables)
-    wait_until(browse(site.port, proxy=True).is_up, what="the site")
 
+    def serve() -> Running:
+        running = start(site, "gunicorn", f"{site.slug}.wsgi", **variables)
+        wait_until(browse(site.port, proxy=True).is_up, what="the site")
+        return running
+
+    serve()
+    return serve
+
+
+WORKER = ("procrastinate", "--app=tasks.app", "worker")
 
 # The header of a proxy that terminates TLS.
 HTTPS = {"X-Forwarded-Proto": "https"}
@@ -54,8 +64,42 @@ def test_the_page_says_when_no_worker_is_running(
         take_picture(page, "no-worker")
 
 
+@pytest.mark.timeout(300)
+def test_progress_goes_on_when_the_server_is_back(
+    new_page: NewPage,
+    site: Project,
+    start: Start,
+    deployed: Callable[[], Running],
+    tmp_path: Path,
+) -> None:
+    """The page says so, is never replaced by an error page, and is right again by itself."""
+    page = new_page(500, 503, "ERR_CONNECTION_REFUSED", extra_http_headers=HTTPS)
+    log_in(page, "bob", "correct horse")
+    database = database_of(site)
+    start(site, *WORKER, PYTHONPATH=".", DATABASE_URL=database.url)
+    unanswered = page.get_by_text("The server does not answer")
+    with block_import(database, 500) as release:
+        upload(page, tmp_path / "people.csv", make_contacts_file(1_000).content)
+        wait_until(database.blocked)
+        expect(unanswered).to_be_hidden()
+        for status in (500, 503):
+            page.route("**/imports/", lambda route, status=status: route.fulfill(status=status))
+            expect(unanswered).to_be_visible()
+            page.unroute("**/imports/")
+            expect(unanswered).to_be_hidden()
+        for process in site.processes():
+            if "gunicorn" in " ".join(process.cmdline()):
+                process.kill()
+        expect(unanswered).to_be_visible()
+        release()
+    wait_until(lambda: database.last_import()["finished_at"])
+    deployed()
+    expect(page.get_by_text("Done")).to_be_visible(timeout=60_000)
+    expect(unanswered).to_be_hidden()
+
+
 def test_the_developers_button_needs_three_conditions(
-    site: Project, start: Start, deployed: None
+    site: Project, start: Start, deployed: object
 ) -> None:
     def has_button(port: int, client: str = "127.0.0.1", **headers: str) -> bool:
         transport = httpx.HTTPTransport(local_address=client)
@@ -78,7 +122,7 @@ def test_the_developers_button_needs_three_conditions(
 
 
 @both_stacks
-def test_every_error_page_is_accessible(new_page: NewPage, site: Project, deployed: None) -> None:
+def test_every_error_page_is_accessible(new_page: NewPage, site: Project, deployed: object) -> None:
     page = new_page(400, 403, 404, 500, extra_http_headers=HTTPS)
 
     def see(path: str, status: int, heading: str) -> None:
@@ -116,7 +160,7 @@ MEASURE = """() => {
 
 
 def test_the_first_page_is_light(
-    new_page: NewPage, deployed: None, capsys: pytest.CaptureFixture[str]
+    new_page: NewPage, deployed: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = new_page(extra_http_headers=HTTPS)
     log_in(page, "bob", "correct horse")
@@ -127,8 +171,8 @@ def test_the_first_page_is_light(
     warm = wait_until(lambda: page.evaluate(MEASURE))
     with capsys.disabled():
         print(f"\nThe first page: cold {cold}, warm {warm}")
-    # The page, two stylesheets and two scripts.
-    assert cold["requests"] <= 5
+    # The page, two stylesheets and three scripts.
+    assert cold["requests"] <= 6
     assert cold["bytes"] < 40_000
     assert warm["bytes"] < 5_000
 

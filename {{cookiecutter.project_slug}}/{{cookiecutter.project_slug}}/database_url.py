@@ -13,7 +13,7 @@ DEFAULTS = {
     # Seconds for each host to answer, and milliseconds for it to confirm what was sent.
     # By default, both can take minutes.
     "connect_timeout": "3",
-    "tcp_user_timeout": "5000",
+    "tcp_user_timeout": "3000",
 }
 """Options of libpq that the URL may override."""
 

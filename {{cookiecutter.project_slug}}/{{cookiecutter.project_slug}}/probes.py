@@ -1,29 +1,53 @@
 """Health checks for load balancers, platforms and monitoring."""
 
+import logging
 from collections.abc import Callable
+from typing import Any
 
-from django.db import Error, connection
+import django.db
+import psycopg
+from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
 
 from jobs import stats, upstream
 
+logger = logging.getLogger(__name__)
 
-def is_ready() -> bool:
-    """Tell if the database accepts writes and has the tables that this code expects."""
+DATABASE_TIMEOUT = 1.0
+"""Seconds to wait for a connection: less than most platforms wait for an answer."""
+
+
+def live() -> str:
+    """Return no problem: the process answers."""
+    return ""
+
+
+def ready() -> str:
+    """Return what keeps this process from serving the site, or an empty text."""
     with connection.cursor() as cursor:
         cursor.execute("SHOW transaction_read_only")
-        if cursor.fetchone() != ("off",):
-            return False
+        if cursor.fetchone() == ("on",):
+            return "the database is read-only"
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return all(upstream.may_follow_later(migration.name) for migration, _ in plan)
+    if not all(upstream.may_follow_later(migration.name) for migration, _ in plan):
+        return "migrations are missing"
+    return ""
 
 
-PROBES: dict[str, Callable[[], bool]] = {
-    "/health/live": lambda: True,
-    "/health/ready": is_ready,
-    "/health/workers": lambda: stats.now().healthy,
+def workers() -> str:
+    """Return what keeps jobs from running in time, or an empty text."""
+    now = stats.now()
+    if not now.workers:
+        return "no worker is alive"
+    return "" if now.healthy else "a queue is late"
+
+
+PROBES: dict[str, Callable[[], str]] = {
+    "/health/live": live,
+    "/health/ready": ready,
+    "/health/workers": workers,
 }
 
 
@@ -39,14 +63,25 @@ def answer_probes(
         probe = PROBES.get(request.path)
         if not probe:
             return get_response(request)
-        try:
-            healthy = probe()
-        except Error:
-            healthy = False
+        problem = find_problem(probe)
+        if problem:
+            logger.error("%s: %s", request.path, problem)
         return HttpResponse(
-            "ok" if healthy else "unavailable",
-            status=200 if healthy else 503,
+            f"unavailable: {problem}" if problem else "ok",
+            status=503 if problem else 200,
             headers={"Content-Type": "text/plain", "Cache-Control": "no-store"},
         )
 
     return middleware
+
+
+def find_problem(probe: Callable[[], str]) -> str:
+    """Run a probe; return its problem, or that the database is one."""
+    try:
+        pool: Any = connection.pool  # type: ignore[attr-defined]
+        if pool and probe is not live:
+            with pool.connection(timeout=DATABASE_TIMEOUT):
+                pass
+        return probe()
+    except (django.db.Error, psycopg.Error):
+        return "the database does not answer"

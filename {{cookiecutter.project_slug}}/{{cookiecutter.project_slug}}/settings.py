@@ -197,7 +197,8 @@ DATABASES["default"]["OPTIONS"]["pool"] = {
     "min_size": 1,
     # One for each of gunicorn's threads or the worker's jobs, and one to spare.
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
-    "timeout": 10,
+    # Seconds to wait for a connection: a page without one is an error page after these.
+    "timeout": 4,
     # Seconds after which the pool stops reconnecting, until the next request.
     "reconnect_timeout": 10,
     # Session settings of one request or job must not affect the next.
@@ -293,6 +294,9 @@ LOGGING = {
         "request_id": {
             "()": "{{ cookiecutter.project_slug }}.request_ids.RequestIDFilter",
         },
+        "once_a_minute": {
+            "()": "{{ cookiecutter.project_slug }}.logs.OnceAMinute",
+        },
     },
     "handlers": {
         "console": {
@@ -308,12 +312,17 @@ LOGGING = {
         # These report every task at start-up and every cron tick.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},
+        # While the database is away, these would repeat it all the time.
+        "django.request": {"filters": ["once_a_minute"]},
+        "psycopg.pool": {"filters": ["once_a_minute"]},
+        "{{ cookiecutter.project_slug }}.probes": {"filters": ["once_a_minute"]},
     },
 }
 
 
 # Errors
 
+DEFAULT_EXCEPTION_REPORTER = "{{ cookiecutter.project_slug }}.errors.ExceptionReporter"
 if SENTRY_DSN:
     import sentry_sdk  # pyright: ignore[reportMissingImports]
 

@@ -7,6 +7,8 @@ from django.views.generic import TemplateView
 
 from users.views import admin_login
 
+handler500 = "{{ cookiecutter.project_slug }}.errors.server_error"
+
 urlpatterns = [
     # Before the admin's own login: the project has only one login page.
     path("admin/login/", admin_login),

@@ -9,7 +9,7 @@ from django.db.utils import OperationalError
 from django.test import Client
 from pytest_django import Settings
 
-from jobs import upstream
+from jobs import stats, upstream
 
 from .. import probes
 
@@ -38,7 +38,7 @@ def test_probes_need_no_tls_no_login_and_no_allowed_host(
 def test_ready_when_migrated(client: Client) -> None:
     assert health(client, "ready") == (200, "ok")
     Migration.objects.filter(app="jobs").delete()
-    assert health(client, "ready") == (503, "unavailable")
+    assert health(client, "ready") == (503, "unavailable: migrations are missing")
 
 
 @pytest.mark.django_db
@@ -49,19 +49,33 @@ def test_ready_although_a_post_migration_is_missing(client: Client) -> None:
     assert health(client, "ready") == (200, "ok")
 
 
-def test_not_ready_without_a_database(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> bool:
-        raise OperationalError
-
-    monkeypatch.setitem(probes.PROBES, "/health/ready", fail)
-    assert health(client, "ready") == (503, "unavailable")
+@pytest.mark.django_db
+def test_not_ready_while_nothing_can_be_written(client: Client) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET TRANSACTION READ ONLY")
+    assert health(client, "ready") == (503, "unavailable: the database is read-only")
 
 
 @pytest.mark.django_db
-def test_workers_are_healthy_when_one_is_alive(client: Client) -> None:
-    assert health(client, "workers") == (503, "unavailable")
+def test_not_ready_without_a_database(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> str:
+        raise OperationalError
+
+    monkeypatch.setitem(probes.PROBES, "/health/ready", fail)
+    problem = "the database does not answer"
+    assert health(client, "ready") == (503, f"unavailable: {problem}")
+    assert f"/health/ready: {problem}" in caplog.messages
+
+
+@pytest.mark.django_db
+def test_workers_are_healthy_when_one_is_alive(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert health(client, "workers") == (503, "unavailable: no worker is alive")
     with connection.cursor() as cursor:
         cursor.execute(upstream.REGISTER_WORKER)
     assert health(client, "workers") == (200, "ok")
+    monkeypatch.setattr(stats.Queue, "late", True)
+    assert health(client, "workers") == (503, "unavailable: a queue is late")
