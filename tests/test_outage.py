@@ -101,3 +101,41 @@ def test_the_web_follows_a_fail_over(
     relay.target = successor
     wait_until(log_in, 30)
     assert all(log_in() and ready() == 200 for _ in range(10))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("debug", ["off", "on"])
+def test_the_site_says_that_its_database_is_away(
+    site: Project, start: Start, browse: Browse, debug: str
+) -> None:
+    """A page within 5 seconds, a probe within 2; here, they have a few more on a busy machine."""
+    site.run("manage.py", "shell", f"--command={BOB}")
+    port = str(free_port())
+    token = {"Authorization": "Bearer token"}
+    if debug == "on":
+        command = ("manage.py", "runserver", "--noreload", port)
+        running = start(site, *command, METRICS_TOKEN="token")
+    else:
+        variables = VARIABLES | {"DEBUG": debug, "DATABASE_URL": site.database_url, "PORT": port}
+        site.run("manage.py", "collectstatic", "--no-input", **variables)
+        running = start(site, "gunicorn", f"{site.slug}.wsgi", **variables, METRICS_TOKEN="token")
+    browser = browse(int(port), proxy=debug == "off")
+    wait_until(browser.is_up, what="the site")
+    browser.log_in("bob", "correct horse")
+    site.run("manage.py", "devdb", "stop")
+
+    for path in ("/", "/admin/", "/metrics"):
+        response = browser.client.get(path, headers=token, timeout=8)
+        assert response.status_code == (500 if debug == "on" else 503)
+        assert "does not answer. Try again" in response.text
+    for _ in range(2):
+        for probe in ("ready", "workers"):
+            response = browser.client.get(f"/health/{probe}", timeout=5)
+            assert response.status_code == 503
+            assert response.text == "unavailable: the database does not answer"
+    assert running.output.count("/health/ready: the database does not answer") == 1
+    assert "error connecting in" in running.output
+
+    site.run("manage.py", "devdb", "up")
+    wait_until(lambda: browser.client.get("/health/ready").status_code == 200)
+    assert "Import contacts" in browser.get("/")

@@ -83,7 +83,7 @@ def test_progress_goes_on_when_the_server_is_back(
         wait_until(database.blocked)
         expect(unanswered).to_be_hidden()
         for status in (500, 503):
-            page.route("**/imports/", lambda route, status=status: route.fulfill(status=status))
+            page.route("**/imports/", lambda route: route.fulfill(status=status))  # noqa: B023
             expect(unanswered).to_be_visible()
             page.unroute("**/imports/")
             expect(unanswered).to_be_hidden()
