@@ -50,6 +50,8 @@ class Production:
 
     def web(self) -> str:
         """Start gunicorn; return its address."""
+        if not (self.project.path / "staticfiles").exists():
+            self.manage("collectstatic", "--no-input")
         port = str(free_port())
         running = self.start(
             self.project, "gunicorn", "my_project.wsgi", **self.variables, PORT=port
@@ -214,8 +216,6 @@ def test_prometheus_gets_metrics_if_it_knows_the_token(production: Production) -
     assert "\njobs_workers 1.0\n" in answer.text
 
     production.variables["METRICS_TOKEN"] = ""
-    # The error page needs its stylesheet.
-    production.manage("collectstatic", "--no-input")
     url = production.web()
     assert metrics(TOKEN, **https).status_code == 404
 

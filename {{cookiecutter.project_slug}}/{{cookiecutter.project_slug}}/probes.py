@@ -2,10 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import django.db
 import psycopg
+from django.apps import apps
+from django.contrib.staticfiles.finders import get_finders
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.http import HttpRequest, HttpResponse
@@ -25,6 +29,8 @@ def live() -> str:
 
 def ready() -> str:
     """Return what keeps this process from serving the site, or an empty text."""
+    if static_files_are_missing():
+        return "static files are missing"
     with connection.cursor() as cursor:
         cursor.execute("SHOW transaction_read_only")
         if cursor.fetchone() == ("on",):
@@ -34,6 +40,23 @@ def ready() -> str:
     if not all(upstream.may_follow_later(migration.name) for migration, _ in plan):
         return "migrations are missing"
     return ""
+
+
+@cache
+def static_files_are_missing() -> bool:
+    """Tell if ``collectstatic`` did not run for this version: most pages would fail.
+
+    It does not change while this process runs: Django reads the manifest at start.
+    """
+    collected = getattr(staticfiles_storage, "hashed_files", None)
+    if collected is None:  # as in development
+        return False
+    ignored = apps.get_app_config("staticfiles").ignore_patterns  # type: ignore[attr-defined]
+    return any(
+        name not in collected
+        for finder in get_finders()
+        for name, _ in finder.list(ignored)
+    )
 
 
 def workers() -> str:
@@ -80,6 +103,7 @@ def find_problem(probe: Callable[[], str]) -> str:
     try:
         pool: Any = connection.pool  # type: ignore[attr-defined]
         if pool and probe is not live:
+            pool.open()
             with pool.connection(timeout=DATABASE_TIMEOUT):
                 pass
         return probe()

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from django.contrib.staticfiles.finders import get_finders
+from django.contrib.staticfiles.storage import staticfiles_storage
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.db.utils import OperationalError
@@ -47,6 +49,32 @@ def test_ready_although_a_post_migration_is_missing(client: Client) -> None:
     assert "_post_" in last.name
     last.delete()
     assert health(client, "ready") == (200, "ok")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("manifest", "answer"),
+    [
+        ({}, (503, "unavailable: static files are missing")),
+        ({"site.css": "site.1.css"}, (503, "unavailable: static files are missing")),
+        ("all", (200, "ok")),
+    ],
+)
+def test_not_ready_before_static_files_are_collected(
+    client: Client, manifest: Any, answer: tuple[int, str], settings: Settings
+) -> None:
+    if manifest == "all":
+        found = [name for finder in get_finders() for name, _ in finder.list([])]
+        manifest = dict.fromkeys(found, "")
+    settings.STORAGES = settings.STORAGES | {
+        "staticfiles": {
+            "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
+        }
+    }
+    staticfiles_storage.hashed_files = manifest
+    probes.static_files_are_missing.cache_clear()
+    assert health(client, "ready") == answer
+    probes.static_files_are_missing.cache_clear()
 
 
 @pytest.mark.django_db
