@@ -9,6 +9,5 @@ preload_app = True
 threads = 4
 # Most platforms kill a process 30 seconds after they ask it to stop.
 graceful_timeout = 20
-accesslog = "-"
 # The control socket would need a writable home directory.
 control_socket_disable = True

@@ -1,12 +1,16 @@
-"""The admin's login, on the project's own login page."""
+"""The admin's login, on the project's own login page; and the forgotten password."""
 
 from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import redirect_to_login
+from django.contrib.auth.views import PasswordResetView, redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+
+from .forms import PasswordResetForm
+
+password_reset = PasswordResetView.as_view(form_class=PasswordResetForm)
 
 
 @login_not_required

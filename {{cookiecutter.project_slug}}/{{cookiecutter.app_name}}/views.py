@@ -4,7 +4,11 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import (
+    require_http_methods,
+    require_POST,
+    require_safe,
+)
 
 from jobs import stats
 from users.models import User
@@ -24,7 +28,7 @@ class UserRequest(HttpRequest):
     user: User  # pyright: ignore[reportIncompatibleVariableOverride]
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 def index(request: UserRequest) -> HttpResponse:
     """Show the user's imports, and start one."""
     form = ImportForm()
@@ -56,7 +60,7 @@ def index(request: UserRequest) -> HttpResponse:
     return render(request, "contacts/index.html", context)
 
 
-@require_GET
+@require_safe
 def imports(request: UserRequest) -> HttpResponse:
     """Show the part of the page that changes during an import."""
     return render(request, "contacts/imports.html", _imports(request.user))
@@ -94,7 +98,7 @@ def retry(request: UserRequest, pk: int) -> HttpResponse:
     return redirect("contacts:index")
 
 
-@require_GET
+@require_safe
 def rejected(request: UserRequest, pk: int) -> StreamingHttpResponse:
     """Download the rejected rows of an import."""
     get_object_or_404(ContactImport, pk=pk, owner=request.user)
@@ -105,7 +109,7 @@ def rejected(request: UserRequest, pk: int) -> StreamingHttpResponse:
     )
 
 
-@require_GET
+@require_safe
 def contacts(request: UserRequest) -> HttpResponse:
     """List all contacts, or those that match a search, page by page."""
     if not (_may(request.user, "view") or _may(request.user, "change")):

@@ -118,6 +118,10 @@ CONTENT_SECURITY_POLICY = {
 }
 
 
+# Bytes of a request, such as an uploaded file. Without a login, it may have 2.5 MB.
+MAX_BODY_SIZE = 101 * 1024 * 1024
+
+
 # Applications
 
 INSTALLED_APPS = [
@@ -142,13 +146,17 @@ if DEBUG:
 MIDDLEWARE = [
     "{{ cookiecutter.project_slug }}.request_ids.with_request_id",
     "{{ cookiecutter.project_slug }}.probes.answer_probes",
+    "{{ cookiecutter.project_slug }}.middleware.with_client_address",
+    "{{ cookiecutter.project_slug }}.access_log.log_requests",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "{{ cookiecutter.project_slug }}.middleware.forbid_caching",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "{{ cookiecutter.project_slug }}.middleware.check_body",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -212,6 +220,10 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Users
 
 AUTH_USER_MODEL = "users.User"
+AUTHENTICATION_BACKENDS = [
+    "users.login_limit.LoginLimit",
+    "django.contrib.auth.backends.ModelBackend",
+]
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "login"
 AUTH_PASSWORD_VALIDATORS = [
@@ -309,6 +321,8 @@ LOGGING = {
     "loggers": {
         # Django's own handlers would repeat the root's lines.
         "django": {"handlers": [], "propagate": True},
+        # Development's server logs requests by itself.
+        "{{ cookiecutter.project_slug }}.access_log": {"level": "WARNING" if DEBUG else "INFO"},
         # These report every task at start-up and every cron tick.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},

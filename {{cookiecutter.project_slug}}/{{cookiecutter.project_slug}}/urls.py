@@ -5,7 +5,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import TemplateView
 
-from users.views import admin_login
+from users.views import admin_login, password_reset
 
 handler500 = "{{ cookiecutter.project_slug }}.errors.server_error"
 
@@ -13,6 +13,7 @@ urlpatterns = [
     # Before the admin's own login: the project has only one login page.
     path("admin/login/", admin_login),
     path("admin/", admin.site.urls),
+    path("accounts/password_reset/", password_reset, name="password_reset"),
     path("accounts/", include("django.contrib.auth.urls")),
     path("", include("jobs.urls")),
     path("", include("{{ cookiecutter.app_name }}.urls")),
