@@ -487,6 +487,19 @@ def test_an_upgrade_in_two_phases_as_the_docs_say(production: Production) -> Non
     assert "[ ]" not in production.manage(*show.split()[2:])
 
 
+@pytest.mark.timeout(300)
+def test_releases_at_the_same_time_take_turns(production: Production) -> None:
+    with psycopg.connect(production.database.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE empty")
+    url = urlsplit(production.database.url)._replace(path="/empty").geturl()
+    variables = production.variables | {"DATABASE_URL": url}
+    releases = [
+        production.start(production.project, "manage.py", "migrate", **variables) for _ in range(2)
+    ]
+    assert [release.process.wait(120) for release in releases] == [0, 0]
+    assert sum("No migrations to apply" in release.output for release in releases) == 1
+
+
 @pytest.fixture
 def sentry() -> Iterator[tuple[str, list[str]]]:
     """The address of a Sentry server, and what it receives."""

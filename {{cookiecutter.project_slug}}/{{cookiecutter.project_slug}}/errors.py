@@ -1,7 +1,8 @@
-"""The error pages: one while something is away for a moment, and one for bugs."""
+"""Which error page a request gets when a view has failed."""
 
 import sys
 
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.views import debug, defaults
@@ -12,8 +13,14 @@ UNAVAILABLE = "503.html"
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer 503 if the error is transient, and otherwise 500. For ``handler500``."""
-    if isinstance(sys.exception(), TRANSIENT):
+    """Answer 503 if the error is transient, and 500 if it is a bug. For ``handler500``.
+
+    A value in the URL that the database cannot take, as in the admin's filters, is 400.
+    """
+    error = sys.exception()
+    if isinstance(error, DataError) and request.method in ("GET", "HEAD"):
+        return defaults.bad_request(request, error)
+    if isinstance(error, TRANSIENT):
         # Without the request: the pages' usual variables come from the database.
         response = HttpResponse(render_to_string(UNAVAILABLE), status=503)
         response.headers["Retry-After"] = "10"

@@ -6,7 +6,8 @@ from http import HTTPStatus
 
 import pytest
 from django.db import OperationalError
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
+from django.urls import reverse
 from django.views import debug
 
 from ..errors import server_error
@@ -26,6 +27,17 @@ def test_transient_errors_have_a_page_of_their_own(rf: RequestFactory) -> None:
     assert response.headers["Retry-After"]
     assert AWAY in response.content
     assert AWAY in development.content
+
+
+@pytest.mark.parametrize("query", ["email__exact=%00", "username=a%00"])
+def test_a_url_that_the_database_cannot_take_is_a_bad_request(
+    admin_client: Client, query: str
+) -> None:
+    admin_client.raise_request_exception = False
+    users = reverse("admin:users_user_changelist")
+    response = admin_client.get(f"{users}?{query}")
+    assert response.status_code == HTTPStatus.BAD_REQUEST
+    assert b"Bad request" in response.content
 
 
 def test_bugs_have_another_page(rf: RequestFactory) -> None:
