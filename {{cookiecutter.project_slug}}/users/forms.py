@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.contrib.auth import forms
-from django.http import HttpRequest
 
 from . import services
 
@@ -14,12 +13,10 @@ class PasswordResetForm(forms.PasswordResetForm):
     So the answer takes the same time, and does not tell if there is one.
     """
 
-    def save(
-        self, *args: Any, request: HttpRequest, use_https: bool = False, **kwargs: Any
-    ) -> None:
+    def save(self, *args: Any, **options: Any) -> None:
         """Defer the job."""
         services.request_password_links(
             users=self.get_users(self.cleaned_data["email"]),
-            host=request.get_host(),
-            secure=use_https,
+            host=options["request"].get_host(),
+            secure=options["use_https"],
         )

@@ -5,6 +5,7 @@ import sys
 from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
 from django.views import debug, defaults
 
 from jobs.retry import TRANSIENT
@@ -35,7 +36,7 @@ class ExceptionReporter(debug.ExceptionReporter):
     away, each would take seconds.
     """
 
-    def get_traceback_html(self) -> str:
+    def get_traceback_html(self) -> SafeString:
         """Return the page."""
         if isinstance(self.exc_value, TRANSIENT):
             return render_to_string(UNAVAILABLE)

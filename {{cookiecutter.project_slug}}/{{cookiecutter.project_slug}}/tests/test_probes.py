@@ -61,17 +61,15 @@ def test_ready_although_a_post_migration_is_missing(client: Client) -> None:
     ],
 )
 def test_not_ready_before_static_files_are_collected(
-    client: Client, manifest: Any, answer: tuple[int, str], settings: Settings
+    client: Client,
+    manifest: Any,
+    answer: tuple[int, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if manifest == "all":
         found = [name for finder in get_finders() for name, _ in finder.list([])]
         manifest = dict.fromkeys(found, "")
-    settings.STORAGES = settings.STORAGES | {
-        "staticfiles": {
-            "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"
-        }
-    }
-    staticfiles_storage.hashed_files = manifest
+    monkeypatch.setattr(staticfiles_storage, "hashed_files", manifest, raising=False)
     probes.static_files_are_missing.cache_clear()
     assert health(client, "ready") == answer
     probes.static_files_are_missing.cache_clear()
