@@ -1,5 +1,6 @@
 """Pages of a site that is started in another way: without DEBUG, a worker or an app."""
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -96,6 +97,15 @@ def test_progress_goes_on_when_the_server_is_back(
     deployed()
     expect(page.get_by_text("Done")).to_be_visible(timeout=60_000)
     expect(unanswered).to_be_hidden()
+
+
+def test_a_large_body_without_a_login_is_refused_unread(site: Project, deployed: object) -> None:
+    headers = {"Host": "127.0.0.1", "Content-Length": "3000000", **HTTPS}
+    headers["Content-Type"] = "application/x-www-form-urlencoded"
+    lines = ["POST / HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as client:
+        client.sendall("\r\n".join(lines).encode())
+        assert client.recv(12) == b"HTTP/1.1 413"
 
 
 def test_the_developers_button_needs_three_conditions(
