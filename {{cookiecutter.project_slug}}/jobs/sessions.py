@@ -33,9 +33,11 @@ def leave_read_only_server(connection: Any, **kwargs: Any) -> None:
     receiver of Django's ``connection_created``, which is sent for each session that the
     pool gives out.
     """
-    session: psycopg.Connection = connection.connection
+    session = connection.connection
+    if not isinstance(session, psycopg.Connection):
+        return
     info = session.info
-    # New sessions are read-write, so this happens once.
+    # A new session is always on a server that accepts writes, so this happens once.
     if info.get_parameters().get("target_session_attrs") == "read-write" and "on" in (
         # The server reports changes of these by itself.
         info.parameter_status("in_hot_standby"),

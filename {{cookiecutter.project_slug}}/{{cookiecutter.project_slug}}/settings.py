@@ -195,7 +195,7 @@ if database_url is None:
     database_url = address(BASE_DIR)
 DATABASE_URL = database_url
 
-# The direct line of the worker, if DATABASE_URL leads to a pooler in transaction mode.
+# The worker's direct connection, if DATABASE_URL leads to a pooler in transaction mode.
 WORKER_DATABASE_URL = add_defaults(worker_url) if worker_url else None
 
 DATABASES = {"default": parse_database_url(DATABASE_URL)}
@@ -205,14 +205,14 @@ DATABASES["default"]["OPTIONS"]["pool"] = {
     "min_size": 1,
     # One for each of gunicorn's threads or the worker's jobs, and one to spare.
     "max_size": max(4, WORKER_CONCURRENCY) + 1,
-    # Seconds to wait for a connection: a page without one is an error page after these.
+    # Seconds to wait for a connection; without one, the answer is an error page.
     "timeout": 4,
     # Seconds after which the pool stops reconnecting, until the next request.
     "reconnect_timeout": 10,
     # Session settings of one request or job must not affect the next.
     "reset": sessions.reset,
 }
-# They do not work through such a pooler.
+# Server-side cursors do not work through such a pooler.
 DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = worker_url is not None
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -322,7 +322,9 @@ LOGGING = {
         # Django's own handlers would repeat the root's lines.
         "django": {"handlers": [], "propagate": True},
         # Development's server logs requests by itself.
-        "{{ cookiecutter.project_slug }}.access_log": {"level": "WARNING" if DEBUG else "INFO"},
+        "{{ cookiecutter.project_slug }}.access_log": {
+            "level": "WARNING" if DEBUG else "INFO",
+        },
         # These report every task at start-up and every cron tick.
         "procrastinate.blueprints": {"level": "WARNING"},
         "procrastinate.periodic": {"level": "WARNING"},
