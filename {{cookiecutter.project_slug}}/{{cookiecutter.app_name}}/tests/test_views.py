@@ -226,6 +226,13 @@ def test_a_search_without_results_shows_an_empty_page(ann: Client, search: str) 
     assert b"<table" not in response.content
 
 
+@pytest.mark.parametrize("url", [INDEX, IMPORTS, CONTACTS])
+def test_pages_answer_to_head_and_are_not_cached(ann: Client, url: str) -> None:
+    response = ann.head(url)
+    assert response.status_code == HTTPStatus.OK
+    assert "no-store" in response.headers["Cache-Control"]
+
+
 def test_listing_contacts_needs_a_permission(ann: Client, user: User) -> None:
     user.user_permissions.clear()
     assert ann.get(CONTACTS).status_code == HTTPStatus.FORBIDDEN
