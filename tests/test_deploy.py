@@ -345,3 +345,19 @@ for minutes in (-10, 10):
         assert 0 < number(age) < 60
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             number("SELECT args FROM procrastinate_jobs")
+
+
+def test_what_nobody_wants_is_deleted_in_one_step(editable: Project) -> None:
+    (command,) = re.findall(r"`(rm -r .+?)`", section(editable, DEPLOY, "Docker Compose"))
+    run(editable, command)
+    kept = [
+        path for path in editable.path.rglob("*") if path.is_file() and ".git" not in path.parts
+    ]
+    names = re.compile(r"compose\.yaml|Dockerfile|\bdeploy/")
+    found = {
+        path.relative_to(editable.path).as_posix()
+        for path in kept
+        if names.search(path.read_text(errors="replace"))
+    }
+    assert found <= {"docs/deploy.md", "docs/operate.md"}
+    editable.run("manage.py", "check", "--fail-level", "WARNING")
