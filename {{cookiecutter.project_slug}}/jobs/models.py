@@ -1,5 +1,7 @@
 """What the queue's own tables lack: failures, interruptions, results, statistics."""
 
+from datetime import datetime
+
 from django.db import models
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateJob
@@ -7,6 +9,12 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 
 class QueuedJob(ProcrastinateJob):
     """A job in the queue's own table, with a permission for each action."""
+
+    # Set by `search.add_times`.
+    deferred: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    duration: str = ""
 
     class Meta:  # pyright: ignore[reportIncompatibleVariableOverride]
         proxy = True
@@ -22,6 +30,14 @@ class QueuedJob(ProcrastinateJob):
 
     def __str__(self) -> str:
         return f"{self.task_name}[{self.pk}]"
+
+    @property
+    def state(self) -> str:
+        """A key of `search.STATES`."""
+        if self.status == "todo":
+            due = self.scheduled_at
+            return "scheduled" if due and due > timezone.now() else "waiting"
+        return {"doing": "running", "aborted": "stopped"}.get(self.status, self.status)
 
 
 class JobFailure(models.Model):

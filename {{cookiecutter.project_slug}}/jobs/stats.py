@@ -1,16 +1,20 @@
 """The state of the queues: the one source for page, metrics, health and alerts."""
 
+from collections import defaultdict
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
-from procrastinate.contrib.django.models import ProcrastinateWorker
+from procrastinate.contrib.django.models import (
+    ProcrastinatePeriodicDefer,
+    ProcrastinateWorker,
+)
 
-from . import bridge
+from . import bridge, upstream
 from .models import JobFailure, QueuedJob, QueueSample, WorkerInfo
 
 DAY = timedelta(days=1)
@@ -70,9 +74,23 @@ WHERE event.id > %s AND event.id <= %s AND type IN ('succeeded', 'failed')
 GROUP BY queue_name
 """
 
+# Jobs that failed for good, by queue; of the newest such jobs, as nobody waits for more.
+FAILED = """
+SELECT queue_name, count(*) FILTER (WHERE at > now() - interval '1 hour'), count(*)
+FROM (
+    SELECT id, queue_name FROM procrastinate_jobs WHERE status = 'failed'
+    ORDER BY id DESC LIMIT 10000
+) job
+CROSS JOIN LATERAL (
+    SELECT max(at) AS at FROM procrastinate_events
+    WHERE job_id = job.id AND type <> 'scheduled'
+) ended
+WHERE at > now() - interval '1 day' GROUP BY queue_name
+"""
+
 LAST_DAY = """
 SELECT queue, 143 - floor(extract(epoch FROM now() - minute) / 600)::int AS x,
-    max(waiting), max(wait)
+    max(waiting), max(wait), sum(succeeded)::int, sum(failed)::int
 FROM jobs_queuesample WHERE minute > now() - interval '1 day' AND minute <= now()
 GROUP BY queue, x ORDER BY queue, x
 """
@@ -203,14 +221,115 @@ def ended_since_sample() -> tuple[int, dict[str, tuple[int, int]]]:
         return end, {queue: (done, failed) for queue, done, failed in cursor.fetchall()}
 
 
-def last_day() -> dict[str, list[tuple[int, int, float]]]:
+@dataclass(frozen=True)
+class Worker:
+    """A registered worker, and what it runs."""
+
+    id: int
+    heartbeat: datetime
+    alive: bool
+    info: WorkerInfo | None
+    running: list[QueuedJob]
+
+
+def registered_workers() -> list[Worker]:
+    """Return the workers; each with at most 20 of the jobs that it runs."""
+    silent = timezone.now() - timedelta(seconds=20)
+    rows = list(ProcrastinateWorker.objects.order_by("pk")[:100])
+    infos = WorkerInfo.objects.in_bulk([row.pk for row in rows])
+    running: defaultdict[int | None, list[QueuedJob]] = defaultdict(list)
+    jobs = QueuedJob.objects.filter(status="doing").defer("args").order_by("pk")
+    for job in jobs[:1000]:
+        running[job.worker_id].append(job)
+    return [
+        Worker(
+            row.pk,
+            row.last_heartbeat,
+            row.last_heartbeat > silent,
+            infos.get(row.pk),
+            running[row.pk][:20],
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """A periodic task: when it runs, and the last job of it."""
+
+    task: str
+    cron: str
+    next: datetime | None
+    last: datetime | None
+    job: QueuedJob | None
+
+
+def periodic_tasks(workers: list[Worker]) -> list[Periodic]:
+    """Return the periodic tasks of the workers that are alive."""
+    lines = {
+        task: cron
+        for worker in workers
+        if worker.alive and worker.info
+        for task, cron in worker.info.periodic.items()
+    }
+    defers = ProcrastinatePeriodicDefer.objects.filter(task_name__in=lines)
+    last = {one.task_name: one for one in defers.order_by("defer_timestamp")}
+    ids = [one.job_id for one in last.values() if one.job_id]
+    jobs = QueuedJob.objects.defer("args").in_bulk(ids)
+    found = []
+    for task, cron in sorted(lines.items()):
+        one = last.get(task)
+        at = one and one.defer_timestamp
+        found.append(
+            Periodic(
+                task=task,
+                cron=cron,
+                next=upstream.next_run(cron),
+                last=datetime.fromtimestamp(at, UTC) if at else None,
+                job=jobs.get(one.job_id) if one and one.job_id else None,
+            )
+        )
+    return found
+
+
+@dataclass
+class Ended:
+    """How many jobs of a queue ended in the last hour and in the last day."""
+
+    succeeded_hour: int = 0
+    succeeded_day: int = 0
+    failed_hour: int = 0
+    failed_day: int = 0
+
+
+def ended() -> defaultdict[str, Ended]:
+    """Return what ended, by queue: the successes, and the failures that remain."""
+    _, since_sample = ended_since_sample()
+    found: defaultdict[str, Ended] = defaultdict(Ended)
+    samples = QueueSample.objects.filter(minute__gt=Now() - DAY).values_list("queue")
+    for queue, hour, day in samples.annotate(
+        hour=Sum("succeeded", default=0, filter=Q(minute__gt=Now() - HOUR)),
+        day=Sum("succeeded"),
+    ):
+        found[queue].succeeded_hour, found[queue].succeeded_day = hour, day
+    for queue, (succeeded, _) in since_sample.items():
+        found[queue].succeeded_hour += succeeded
+        found[queue].succeeded_day += succeeded
+    with connection.cursor() as cursor:
+        cursor.execute(FAILED)
+        for queue, hour, day in cursor.fetchall():
+            found[queue].failed_hour, found[queue].failed_day = hour, day
+    return found
+
+
+def last_day() -> dict[str, list[tuple[int, int, float, int, int]]]:
     """Return the worst figures of each ten minutes of the last day, by queue.
 
     Returns:
-        The position from 0 (a day ago) to 143 (now), how many jobs waited, and for how
-        many seconds the oldest of them had waited.
+        The position from 0 (a day ago) to 143 (now), how many jobs waited, for how many
+        seconds the oldest of them had waited, and how many succeeded and failed.
     """
-    bars: dict[str, list[tuple[int, int, float]]] = {}
+    bars: dict[str, list[tuple[int, int, float, int, int]]] = {}
     with connection.cursor() as cursor:
         cursor.execute(LAST_DAY)
         for queue, *bar in cursor.fetchall():

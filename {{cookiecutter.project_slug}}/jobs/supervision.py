@@ -286,7 +286,9 @@ class SupervisedWorker(upstream.Worker):
             pid=os.getpid(),
             queues=json.dumps(sorted(self.queues or [])),
             tasks=json.dumps(sorted(self.app.tasks)),
-            periodic=json.dumps({one.task.name: one.cron for one in periodic}),
+            periodic=json.dumps(
+                {one.task.name: upstream.cron_line(one) for one in periodic}
+            ),
         )
 
     def _enforce_time_limits(self) -> None:

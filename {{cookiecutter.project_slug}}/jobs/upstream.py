@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, Unpack
 from zoneinfo import ZoneInfo
 
-from procrastinate import App, jobs, middleware, utils, worker
+from procrastinate import App, jobs, middleware, periodic, utils, worker
 from procrastinate.app import WorkerOptions
 from procrastinate.contrib.django import DjangoApp
 from procrastinate.contrib.django import app as django_app
@@ -38,14 +38,13 @@ PACKAGE = Path(worker.__file__).parent
 
 USED_NAMES = {
     "app.py": "_worker job_manager periodic_registry worker_defaults",
-    "contrib/django/admin.py": "ProcrastinateJobAdmin pretty_args",
     "contrib/django/db_cleanup.py": "close_db_connections",
     "contrib/django/models.py": "procrastinate_job",
     "contrib/django/procrastinate_app.py": "will_configure_task",
     "exceptions.py": "JobAborted JobRetry UniqueViolation retry_decision",
     "job_context.py": "AbortReason USER_REQUEST abort_reason start_timestamp",
     "jobs.py": "call_string from_row log_context task_kwargs",
-    "manager.py": "batch_defer_jobs cancel_job_by_id retry_job_by_id update_heartbeat",
+    "manager.py": "batch_defer_jobs cancel_job_by_id update_heartbeat",
     "middleware.py": "compose is_async_middleware",
     "periodic.py": "PeriodicTask configure_kwargs croniter periodic_tasks",
     "psycopg_connector.py": "pool",
@@ -110,15 +109,6 @@ def cancel(job_id: int, *, running: bool) -> None:
     django_app.job_manager.cancel_job_by_id(job_id, abort=running)
 
 
-def put_back(job_id: int, due: datetime) -> None:
-    """Put a job that ended back into its queue. That adds one to its attempts.
-
-    Raises:
-        UniqueViolation: A job with the same queueing lock is already waiting.
-    """
-    django_app.job_manager.retry_job_by_id(job_id, due)
-
-
 def retry_decision(
     task: Task[Any, Any, Any] | None, error: BaseException, job: QueuedJob | QueueRow
 ) -> RetryDecision | None:
@@ -137,6 +127,31 @@ def retry_decision(
 def periodic_tasks(app: App) -> dict[tuple[str, str], PeriodicTask[..., Any, ...]]:
     """Return the periodic tasks that are registered with a worker's app."""
     return app.periodic_registry.periodic_tasks
+
+
+def cron_line(task: PeriodicTask[..., Any, ...]) -> str:
+    """Return a task's cron line, and its time zone in brackets unless that is UTC."""
+    zone = getattr(task, "time_zone", "UTC")
+    return task.cron if zone == "UTC" else f"{task.cron} ({zone})"
+
+
+def next_run(cron_line: str) -> datetime | None:
+    """Return when a task runs next.
+
+    Args:
+        cron_line: As `cron_line` returns it.
+
+    Returns:
+        None if this machine does not know the time zone.
+    """
+    cron, _, zone = cron_line.partition(" (")
+    croniter: Any = vars(periodic)["croniter"].croniter
+    try:
+        start = datetime.now(ZoneInfo(zone.rstrip(")") or "UTC"))
+        due: datetime = croniter(cron, start).get_next(datetime)
+    except (KeyError, OSError, ValueError):
+        return None
+    return due
 
 
 def asked_to_stop_by_user(context: JobContext) -> bool:
@@ -192,11 +207,11 @@ class WorkerApp(DjangoApp):
         def add(task: Task[Any, Any, Any]) -> Task[Any, Any, Any]:
             register(task)
             if time_zone != "UTC":
-                periodic = periodic_tasks(self)[task.name, periodic_id]
-                croniter: Any = type(periodic.croniter)
+                added = periodic_tasks(self)[task.name, periodic_id]
+                croniter: Any = type(added.croniter)
                 # It computes all later times in this time zone.
                 start = datetime.now(ZoneInfo(time_zone))
-                vars(periodic)["croniter"] = croniter(cron, start)
+                vars(added).update(croniter=croniter(cron, start), time_zone=time_zone)
             return task
 
         return add

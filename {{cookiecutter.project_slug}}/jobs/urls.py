@@ -1,4 +1,4 @@
-"""The queues' page, and the metrics."""
+"""The pages of the queues and of the jobs, and the metrics."""
 
 from django.urls import path
 
@@ -7,5 +7,7 @@ from . import views
 app_name = "jobs"
 urlpatterns = [
     path("jobs/", views.queues, name="queues"),
+    path("jobs/list/", views.jobs, name="jobs"),
+    path("jobs/<int:pk>/", views.job, name="job"),
     path("metrics", views.metrics, name="metrics"),
 ]

@@ -1,17 +1,36 @@
-"""Metrics for Prometheus, and the page of the queues for people."""
+"""Metrics for Prometheus, and the pages of the queues and of the jobs for people."""
 
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from django import forms
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.admin.views.decorators import staff_member_required
 from django.contrib.auth.decorators import login_not_required, permission_required
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.crypto import constant_time_compare
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from . import stats
-from .models import JobFailure
+from . import bridge, search, stats
+from .actions import ACTIONS, act
+from .life import life_of
+from .models import JobFailure, QueuedJob, WorkerInfo
+
+ARGUMENTS, FAILURES = "jobs.view_arguments", "jobs.view_jobfailure"
+# How many jobs one click changes.
+MOST = 10_000
+
+
+def for_staff(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Require staff status, and the permission to view jobs."""
+    may_view = permission_required("jobs.view_queuedjob", raise_exception=True)
+    return staff_member_required(may_view(view))
 
 
 @require_safe
@@ -50,20 +69,209 @@ def metrics(request: HttpRequest) -> HttpResponse:
 
 
 @require_safe
-@staff_member_required
-@permission_required("jobs.view_queuedjob", raise_exception=True)
+@for_staff
 def queues(request: HttpRequest) -> HttpResponse:
-    """Show the queues now and over the last day, and the latest failures."""
-    now, day = stats.now(), stats.last_day()
-    charts = []
+    """Show the queues now and over the last day, the workers and periodic tasks."""
+    now, day, ended = stats.now(), stats.last_day(), stats.ended()
+    workers = stats.registered_workers()
+    queues = []
     for queue in now.queues:
         bars = day.get(queue.name, [])
-        peak = max((waiting for _, waiting, _ in bars), default=0)
-        chart = [
-            (x, waiting, round(40 * waiting / (peak or 1), 1), wait > queue.limit)
-            for x, waiting, wait in bars
+        waiting = [
+            (x, [("late" if w > queue.limit else "", n)]) for x, n, w, *_ in bars
         ]
-        charts.append((queue, peak, chart))
-    failures = JobFailure.objects.select_related("job").defer("traceback", "job__args")
-    context = {"now": now, "charts": charts, "failures": failures[:10]}
+        done = [(x, [("", good), ("late", bad)]) for x, _, _, good, bad in bars]
+        queues.append((queue, ended[queue.name], chart(waiting), chart(done)))
+    failed = search.find(search.Filters(state="failed"), limit=10).jobs
+    search.add_times(failed)
+    raised = JobFailure.objects.filter(job__in=failed).defer("traceback")
+    last = {failure.job_id: failure for failure in raised.order_by("pk")}
+    context = {
+        "now": now,
+        "queues": queues,
+        "failed_day": sum(queue.failed_day for queue in ended.values()),
+        "failed": [(job, last.get(job.pk)) for job in failed],
+        "workers": workers,
+        "periodic": stats.periodic_tasks(workers),
+        "example": [
+            {
+                "module": one.func.__module__,
+                "name": one.func.__name__,
+                "arguments": ", ".join(
+                    f"{name}=…" for name in one.signature.parameters
+                ),
+            }
+            for one in list(bridge.declared.values())[:1]
+        ],
+        "empty": not search.find(search.Filters(), limit=1).jobs,
+    }
     return render(request, "jobs/queues.html", context)
+
+
+def chart(
+    columns: list[tuple[int, list[tuple[str, int]]]],
+) -> tuple[int, list[tuple[int, float, float, str, int]]]:
+    """Return the highest value of a chart, and its bars, 40 units high at most.
+
+    Args:
+        columns: The position of each, and the classes and values that it stacks.
+    """
+    peak = max((sum(n for _, n in parts) for _, parts in columns), default=0)
+    bars = []
+    for x, parts in columns:
+        bottom = -40.0
+        for kind, n in parts:
+            if n:
+                height = round(40 * n / peak, 2)
+                bars.append((x, bottom, height, kind, n))
+                bottom += height
+    return peak, bars
+
+
+class ListForm(forms.Form):
+    """What the list of jobs shows."""
+
+    state = forms.ChoiceField(required=False)
+    task = forms.ChoiceField(required=False)
+    queue = forms.ChoiceField(required=False)
+    ended = forms.ChoiceField(
+        label="Changed",
+        required=False,
+        choices=[
+            ("", "at any time"),
+            ("hour", "in the last hour"),
+            ("day", "in the last day"),
+        ],
+    )
+    text = forms.CharField(label="Search", required=False, max_length=200)
+    before = forms.IntegerField(required=False, min_value=0, max_value=2**62)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        declared = bridge.declared.values()
+        for name, every, known in (
+            ("state", "all", search.STATES),
+            (
+                "task",
+                "all, but maintenance that went well",
+                {job.name for job in declared},
+            ),
+            ("queue", "all", {job.queue for job in declared}),
+        ):
+            # A job may have a task or a queue that is not declared any more.
+            value = str(self.data.get(name, ""))
+            names = (
+                list(known)
+                if name == "state"
+                else sorted({*known, value} - {"", "all"})
+            )
+            choices = [("", every), *((one, one) for one in names)]
+            if name == "task":
+                choices.insert(1, ("all", "all, with maintenance"))
+            field: Any = self.fields[name]
+            field.choices = choices
+
+    def filters(self, user: Any) -> search.Filters:
+        """Return the filters, as far as a user may use them."""
+        return search.Filters(
+            **{
+                key: value
+                for key, value in self.cleaned_data.items()
+                if key != "before"
+            },
+            in_arguments=user.has_perm(ARGUMENTS),
+            in_failures=user.has_perm(FAILURES),
+        )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_staff
+def jobs(request: HttpRequest) -> HttpResponse:
+    """List jobs, and act on those that were chosen."""
+    form = ListForm(request.GET)
+    found = search.Found()
+    if form.is_valid():
+        filters, before = form.filters(request.user), form.cleaned_data["before"]
+        if request.method == "POST":
+            ids: Iterable[Any] = request.POST.getlist("job")
+            if "all" in request.POST:
+                found = search.find(filters, limit=MOST, before=before)
+                ids = [job.pk for job in found.jobs]
+            run_action(request, ids, more=found.older is not None)
+            return redirect(request.get_full_path())
+        found = search.find(filters, before=before)
+        search.add_times(found.jobs)
+    query = request.GET.copy()
+    query.pop("before", None)
+    possible = {form.data.get("state") or state for state in search.STATES}
+    context = {
+        "form": form,
+        "found": found,
+        "first": "before" not in request.GET,
+        "query": query.urlencode(),
+        "actions": allowed_actions(request, possible),
+        "most": MOST,
+    }
+    return render(request, "jobs/jobs.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@for_staff
+def job(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show one job's life, and act on it."""
+    if request.method == "POST":
+        run_action(request, [pk])
+        return redirect(request.get_full_path())
+    user: Any = request.user
+    found = get_object_or_404(QueuedJob, pk=pk)
+    search.add_times([found])
+    arguments = json.dumps(found.args, indent=2, ensure_ascii=False)
+    waiting = QueuedJob.objects.defer("args").order_by("-priority", "pk")
+    context = {
+        "job": found,
+        "life": life_of(found, failures=user.has_perm(FAILURES)),
+        "arguments": arguments[:20_000],
+        "worker": WorkerInfo.objects.filter(worker_id=found.worker_id or 0).first(),
+        "holders": waiting.filter(
+            lock=found.lock, status__in=["todo", "doing"]
+        ).exclude(pk=pk)[:10],
+        "collides": waiting.filter(
+            queueing_lock=found.queueing_lock, status="todo"
+        ).exclude(pk=pk)[:1],
+        "actions": allowed_actions(request, {found.state}),
+    }
+    return render(request, "jobs/job.html", context)
+
+
+def allowed_actions(request: HttpRequest, states: set[str]) -> list[tuple[str, str]]:
+    """Return the names and labels of what a user may do to jobs in these states."""
+    user: Any = request.user
+    return [
+        (name, action.label)
+        for name, action in ACTIONS.items()
+        if states & {*action.states} and user.has_perm(f"jobs.{name}")
+    ]
+
+
+def run_action(request: HttpRequest, ids: Iterable[Any], *, more: bool = False) -> None:
+    """Do what a button of the page says, and tell how many jobs it changed.
+
+    Args:
+        more: Whether there are more such jobs.
+
+    Raises:
+        PermissionDenied: There is no such action, or the user lacks its permission.
+    """
+    name = request.POST.get("action", "")
+    user: Any = request.user
+    if name not in ACTIONS or not user.has_perm(f"jobs.{name}"):
+        raise PermissionDenied
+    chosen = {int(one) for one in ids if str(one).isdecimal() and len(str(one)) < 19}
+    changed, collided = act(name, chosen, user)
+    text = f"{ACTIONS[name].label}: {changed} of {len(chosen)} jobs."
+    if collided:
+        text += f" {collided} not, as a job with the same queueing lock is waiting."
+    if more:
+        text += " There are more: do it again."
+    level = messages.SUCCESS if changed == len(chosen) else messages.WARNING
+    messages.add_message(request, level, text)

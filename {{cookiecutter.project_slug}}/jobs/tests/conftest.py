@@ -19,3 +19,14 @@ def user(db: None) -> Any:
     """A user without permissions."""
     model: Any = get_user_model()
     return model.objects.create_user(**{model.USERNAME_FIELD: "ann"})
+
+
+@pytest.fixture
+def ship(db: None) -> bridge.Job[...]:
+    """A job in a queue of its own."""
+
+    @bridge.job(name="ship", queue="ships")
+    def ship() -> None:
+        """Ship."""
+
+    return ship
