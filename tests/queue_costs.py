@@ -19,14 +19,21 @@ from django.db import connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from jobs import upkeep
+from jobs.models import QueuedJob
 from tasks import app
 from users.models import User
 
-LIST = "/admin/jobs/queuedjob/"
+LIST = "/jobs/list/"
 PAGES = {
-    "admin list": LIST,
-    "admin list, failed": f"{LIST}?status__exact=failed",
-    "admin list, waiting": f"{LIST}?status__exact=todo",
+    "list": LIST,
+    "list, failed": f"{LIST}?state=failed",
+    "list, waiting": f"{LIST}?state=waiting",
+    "list, none running": f"{LIST}?state=running",
+    "list, one queue in the last day": f"{LIST}?queue=default&ended=day",
+    "list, a task that has no job": f"{LIST}?task=myapp.send_summary",
+    "list, a text that no job has": f"{LIST}?text=nowhere",
+    "list, older": f"{LIST}?state=failed&before=50000",
+    "job": "/jobs/{}/",
     "queue page": "/jobs/",
     "metrics": "/metrics",
 }
@@ -79,8 +86,13 @@ def main() -> dict[str, Any]:
     logging.disable()
     client = Client(SERVER_NAME="localhost")
     client.force_login(User.objects.get(username="dev"))
+    failed = QueuedJob.objects.filter(status="failed").order_by("pk").first()
+    pages = {
+        name: path.format(failed.pk if failed else "list")
+        for name, path in PAGES.items()
+    }
     works: dict[str, Callable[[], object]] = {
-        name: lambda path=path: get(client, path) for name, path in PAGES.items()
+        name: lambda path=path: get(client, path) for name, path in pages.items()
     }
     works |= {
         "rescue": lambda: upkeep.rescue_stalled_jobs(app),

@@ -375,9 +375,10 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     wait_until(lambda: database.query("SELECT 1 FROM jobs_jobfailure"))
     database.query(DAY)
 
-    page.set_viewport_size({"width": 1500, "height": 800})
-    page.get_by_role("link", name="Jobs").click()
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.get_by_role("link", name="Jobs", exact=True).click()
     expect(page.get_by_text("All queues are within their limits.")).to_be_visible()
+    expect(page.get_by_label("State")).to_contain_text("1 job failed for good in the last day.")
     chart = page.locator("svg").first
     expect(chart).to_be_visible()
     assert chart.locator("rect").count() == 144
@@ -385,15 +386,27 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     check_accessibility(page)
     take_picture(page, "queues")
 
-    # A browser asks for an icon, and Django's admin has none.
-    page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
-    page.goto("/admin/jobs/queuedjob/")
-    expect(page.get_by_role("cell", name="failed")).to_be_visible()
+    page.get_by_role("link", name="1 job failed for good").click()
+    expect(page.get_by_role("rowheader")).to_have_count(1)
+    check_accessibility(page)
     take_picture(page, "jobs")
     database.query(SOMEWHERE_ELSE, [str(site.path)])
-    page.goto("/jobs/")
-    page.get_by_role("link", name="send_summary").click()
+    page.get_by_role("rowheader").get_by_role("link").click()
     expect(page.get_by_text("Traceback (most recent call last)")).to_be_visible()
     expect(page.get_by_text('File "/srv/my_project/tasks/myapp.py"')).to_be_visible()
-    page.set_viewport_size({"width": 1500, "height": 1350})
+    check_accessibility(page)
+    page.set_viewport_size({"width": 1440, "height": 1350})
     take_picture(page, "failure")
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    for path in ("/jobs/", "/jobs/list/?task=all"):
+        page.goto(path)
+        check_accessibility(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= 390"), path
+
+    page.goto("/jobs/list/?state=failed")
+    page.get_by_label("Choose all jobs on this page").check()
+    page.get_by_role("button", name="Run again").click()
+    expect(page.get_by_text("Run again: 1 of 1 jobs.")).to_be_visible()
+    # The page follows the queue: the job fails once more.
+    expect(page.get_by_role("rowheader")).to_have_count(1, timeout=15_000)

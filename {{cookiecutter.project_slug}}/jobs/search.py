@@ -26,7 +26,7 @@ STATES = {
 PERIODS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 # Only the jobs' ids are in order and have an index, so one query reads this many ids.
-WINDOW = 100_000
+WINDOW = 10_000
 SECONDS = 2.0
 ARGUMENTS_SHOWN = 200
 
