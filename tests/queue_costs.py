@@ -87,10 +87,7 @@ def main() -> dict[str, Any]:
     client = Client(SERVER_NAME="localhost")
     client.force_login(User.objects.get(username="dev"))
     failed = QueuedJob.objects.filter(status="failed").order_by("pk").first()
-    pages = {
-        name: path.format(failed.pk if failed else "list")
-        for name, path in PAGES.items()
-    }
+    pages = {name: path.format(failed.pk if failed else "list") for name, path in PAGES.items()}
     works: dict[str, Callable[[], object]] = {
         name: lambda path=path: get(client, path) for name, path in pages.items()
     }

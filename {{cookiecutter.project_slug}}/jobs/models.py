@@ -10,6 +10,9 @@ from procrastinate.contrib.django.models import ProcrastinateJob
 class QueuedJob(ProcrastinateJob):
     """A job in the queue's own table, with a permission for each action."""
 
+    # Django adds it, which type checkers without a plugin do not know.
+    worker_id: int | None  # pyright: ignore[reportUninitializedInstanceVariable]
+
     # Set by `search.add_times`.
     deferred: datetime | None = None
     started: datetime | None = None
@@ -37,7 +40,8 @@ class QueuedJob(ProcrastinateJob):
         if self.status == "todo":
             due = self.scheduled_at
             return "scheduled" if due and due > timezone.now() else "waiting"
-        return {"doing": "running", "aborted": "stopped"}.get(self.status, self.status)
+        status = str(self.status)
+        return {"doing": "running", "aborted": "stopped"}.get(status, status)
 
 
 class JobFailure(models.Model):

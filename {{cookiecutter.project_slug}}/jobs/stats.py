@@ -273,21 +273,15 @@ def periodic_tasks(workers: list[Worker]) -> list[Periodic]:
         for task, cron in worker.info.periodic.items()
     }
     defers = ProcrastinatePeriodicDefer.objects.filter(task_name__in=lines)
-    last = {one.task_name: one for one in defers.order_by("defer_timestamp")}
-    ids = [one.job_id for one in last.values() if one.job_id]
-    jobs = QueuedJob.objects.defer("args").in_bulk(ids)
+    columns = defers.values_list("task_name", "defer_timestamp", "job")
+    last = {task: (at, job) for task, at, job in columns.order_by("defer_timestamp")}
+    jobs = QueuedJob.objects.defer("args").in_bulk([job for _, job in last.values()])
     found = []
     for task, cron in sorted(lines.items()):
-        one = last.get(task)
-        at = one and one.defer_timestamp
+        at, job = last.get(task, (None, None))
+        moment = datetime.fromtimestamp(at, UTC) if at else None
         found.append(
-            Periodic(
-                task=task,
-                cron=cron,
-                next=upstream.next_run(cron),
-                last=datetime.fromtimestamp(at, UTC) if at else None,
-                job=jobs.get(one.job_id) if one and one.job_id else None,
-            )
+            Periodic(task, cron, upstream.next_run(cron), moment, jobs.get(job or 0))
         )
     return found
 

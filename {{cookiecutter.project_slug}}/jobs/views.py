@@ -82,7 +82,7 @@ def queues(request: HttpRequest) -> HttpResponse:
         ]
         done = [(x, [("", good), ("late", bad)]) for x, _, _, good, bad in bars]
         queues.append((queue, ended[queue.name], chart(waiting), chart(done)))
-    failed = search.find(search.Filters(state="failed"), limit=10).jobs
+    failed = search.find(search.Filters(state="failed"), limit=5).jobs
     search.add_times(failed)
     raised = JobFailure.objects.filter(job__in=failed).defer("traceback")
     last = {failure.job_id: failure for failure in raised.order_by("pk")}
@@ -148,12 +148,13 @@ class ListForm(forms.Form):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.label_suffix = ""
         declared = bridge.declared.values()
         for name, every, known in (
             ("state", "all", search.STATES),
             (
                 "task",
-                "all, but maintenance that went well",
+                "all but maintenance",
                 {job.name for job in declared},
             ),
             ("queue", "all", {job.queue for job in declared}),
@@ -167,7 +168,7 @@ class ListForm(forms.Form):
             )
             choices = [("", every), *((one, one) for one in names)]
             if name == "task":
-                choices.insert(1, ("all", "all, with maintenance"))
+                choices.insert(1, ("all", "all"))
             field: Any = self.fields[name]
             field.choices = choices
 
