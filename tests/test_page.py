@@ -20,6 +20,7 @@ from conftest import (
     wait_until,
 )
 from contacts_file import make_contacts_file
+from documents import commands, section
 from pictures import take_picture
 from playwright.sync_api import Locator, Page, expect
 from screen import BOB, NewPage, check_accessibility, log_in, upload
@@ -410,3 +411,10 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     expect(page.get_by_text("Run again: 1 of 1 jobs.")).to_be_visible()
     # The page follows the queue: the job fails once more.
     expect(page.get_by_role("rowheader")).to_have_count(1, timeout=15_000)
+
+    (job,) = database.query("SELECT id FROM procrastinate_jobs WHERE status = 'failed'")
+    for line in commands(section(site, "docs/operate.md", "See what happens")):
+        command = line.replace("123", str(job["id"])).removeprefix("uv run ")
+        assert (
+            "send_summary" in (printed := site.run(*command.split()).stdout) or "1 of 1" in printed
+        )

@@ -3,12 +3,14 @@
 import json
 import re
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -378,3 +380,33 @@ def test_the_pages_are_for_staff_who_may_view_jobs(
 def test_a_job_that_is_gone_is_not_found(admin_client: Client) -> None:
     for pk in (1, 10**30):
         assert admin_client.get(f"/jobs/{pk}/").status_code == 404
+
+
+def run(*arguments: object) -> str:
+    """Run the command, and return what it prints."""
+    output = StringIO()
+    call_command("jobs", *map(str, arguments), stdout=output)
+    return output.getvalue()
+
+
+def test_the_command_lists_shows_and_acts(ship: bridge.Job[...]) -> None:
+    pk = ship.defer()
+    job = QueuedJob.objects.filter(pk=pk)
+    for status in ("doing", "failed"):
+        job.update(status=status)
+    JobFailure.objects.create(job_id=pk, attempt=1, exception="Late", message="no van")
+    other = make_job("failed", task_name="mail")
+    assert f"{pk}  failed" in run("list", "--state=failed", "--task=ship")
+    assert f"--before={other.pk}" in run("list", "--limit=1")
+    shown = run("show", pk)
+    assert f"ship[{pk}]: failed, in the queue ships" in shown
+    assert "attempt 1: Late: no van" in shown
+    assert "Failed for good" in shown
+    assert run("run-again", "--task=ship") == "Run again: 1 of 1 jobs\n"
+    assert run("cancel", pk) == "Cancel: 1 of 1 jobs\n"
+    assert job.get().status == "cancelled"
+    other.refresh_from_db()
+    assert other.status == "failed"
+    for wrong in (["cancel", pk], ["run-again"], ["show", 0], ["ask-to-stop", pk]):
+        with pytest.raises(CommandError):
+            run(*wrong)

@@ -1,5 +1,6 @@
 """Health, metrics and the page of the queues."""
 
+import re
 import socket
 from datetime import timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from procrastinate.contrib.django.models import ProcrastinateWorker
 from prometheus_client.parser import text_string_to_metric_families
 from pytest_django import DjangoAssertNumQueries, Settings
 
-from .. import stats, upstream
+from .. import stats, upkeep, upstream
 from ..bridge import Job
 from ..models import JobFailure, QueuedJob, QueueSample, WorkerInfo
 
@@ -140,6 +141,100 @@ def test_the_page_shows_now_and_the_last_day(
     assert page.count('class="late"') == 1
     assert "peak: 95 waiting" in page
     assert "style=" not in page
+
+
+def test_the_page_is_not_green_after_a_job_failed_for_good(
+    admin_client: Client, worker: None, ship: Job[...]
+) -> None:
+    def state() -> tuple[str, str]:
+        page = admin_client.get("/jobs/").content.decode()
+        card = page.partition('aria-label="State"')
+        return card[0].rpartition("card ")[2][:5], card[2].partition("</section>")[0]
+
+    assert state()[0] == 'well"'
+    jobs = [ship.defer() for _ in range(3)]
+    QueuedJob.objects.all().update(status="doing")
+    QueuedJob.objects.all().update(status="failed")
+    colour, text = state()
+    assert colour == "alarm"
+    assert "3 jobs failed for good</a> in the last day." in text
+    (link,) = re.findall(r'href="([^"]+)"', text)
+    page = admin_client.get(link.replace("&amp;", "&")).content.decode()
+    assert all(f'href="/jobs/{pk}/"' in page for pk in jobs)
+    assert (stats.ended()["ships"].failed_hour, stats.ended()["ships"].failed_day) == (
+        3,
+        3,
+    )
+    age(2 * 3_600, "procrastinate_events")
+    assert (stats.ended()["ships"].failed_hour, stats.ended()["ships"].failed_day) == (
+        0,
+        3,
+    )
+    QueuedJob.objects.filter(pk=jobs[0]).update(status="todo")
+    assert stats.ended()["ships"].failed_day == 2
+    age(25 * 3_600, "procrastinate_events")
+    QueuedJob.objects.filter(status="todo").delete()
+    assert state()[0] == 'well"'
+
+
+def test_what_succeeded_is_counted_without_waiting_for_the_next_sample(
+    worker: None, ship: Job[...]
+) -> None:
+    upkeep.watch()
+    for _ in range(2):
+        ship.defer()
+    QueuedJob.objects.all().update(status="doing")
+    QueuedJob.objects.all().update(status="succeeded")
+    assert stats.ended()["ships"].succeeded_hour == 2
+    minute = timezone.now() - timedelta(hours=2)
+    QueueSample.objects.create(
+        minute=minute, queue="ships", waiting=0, running=0, wait=0, succeeded=5
+    )
+    assert stats.ended()["ships"].succeeded_hour == 2
+    assert stats.ended()["ships"].succeeded_day == 7
+
+
+def test_the_page_shows_workers_and_periodic_jobs(
+    admin_client: Client, worker: None, ship: Job[...]
+) -> None:
+    pk = ship.defer()
+    row = ProcrastinateWorker.objects.get()
+    QueuedJob.objects.filter(pk=pk).update(status="doing", worker_id=row.pk)
+    WorkerInfo.objects.create(
+        worker_id=row.pk,
+        host="worker-1",
+        pid=4711,
+        started_at=timezone.now(),
+        queues=["ships"],
+        tasks=[],
+        periodic={"nightly": "30 3 * * *", "weekly": "0 8 * * 1 (Asia/Tokyo)"},
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO procrastinate_periodic_defers (task_name, defer_timestamp, job_id)"
+            " VALUES ('nightly', 1700000000, %s)",
+            [pk],
+        )
+    page = admin_client.get("/jobs/").content.decode()
+    for text in ("worker-1, process 4711", f"ship[{pk}]</a>", "14 Nov 22:13:20"):
+        assert text in page
+    nightly, weekly = stats.periodic_tasks(stats.registered_workers())
+    assert nightly.job == QueuedJob(pk=pk)
+    assert nightly.next
+    assert weekly.next
+    assert (weekly.next.utcoffset(), weekly.next.hour) == (timedelta(hours=9), 8)
+    age(3_600)
+    assert ">silent<" in admin_client.get("/jobs/").content.decode()
+
+
+def test_a_page_without_jobs_shows_how_to_defer_one(
+    admin_client: Client, ship: Job[...]
+) -> None:
+    page = admin_client.get("/jobs/").content.decode()
+    assert "No jobs yet" in page
+    assert re.search(r"from [\w.]+ import \w+\njob_id = \w+\.defer\(", page)
+    ship.defer()
+    assert "No jobs yet" not in admin_client.get("/jobs/").content.decode()
 
 
 def test_the_page_tells_what_is_wrong(admin_client: Client, ship: Job[...]) -> None:
