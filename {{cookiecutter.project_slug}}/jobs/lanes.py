@@ -168,7 +168,7 @@ class LaneWorker(SupervisedWorker):
         try:
             self._run_atomic(task, context)
             self._completed.add(context.job.id)
-            announce_end(task, context.job)
+            announce_success(task)
         except JobReassigned:
             pass  # the event loop will find out, too
         finally:
@@ -254,7 +254,7 @@ class LaneWorker(SupervisedWorker):
         except BaseException as error:  # noqa: BLE001, the event loop handles it
             return (None, error), None
         self.forget_request_to_stop(job)
-        announce_end(task, job)
+        announce_success(task)
         duration = time.time() - context.start_timestamp
         logger.info(
             "Job %s[%d] ended with status: Success, lasted %.3f s",
@@ -324,10 +324,10 @@ class LaneWorker(SupervisedWorker):
         return self.context(Job.from_row(found), time.time())
 
 
-def announce_end(task: Task[..., Any, ...], job: Job) -> None:
+def announce_success(task: Task[..., Any, ...]) -> None:
     """Announce that a Django task has finished."""
-    if announce := hook(task, "announce_end"):
-        announce(job.id)
+    if announce := hook(task, "announce_success"):
+        announce()
         clean_up()
 
 

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, cast
 import django
 from django.core.checks import CheckMessage, Warning
 from django.db import connection
+from django.utils import timezone
 from django.utils.module_loading import import_string
 from procrastinate.retry import BaseRetryStrategy, RetryDecision
 
@@ -166,10 +167,10 @@ class ProcrastinateBackend(BaseTaskBackend):
             kind: _fill(option(task, kind), task, arguments)
             for kind in ("lock", "queueing_lock")
         }
-        job_id = _job(task, **locks).defer(
-            task=task.module_path, arguments=arguments, backend=self.alias
-        )
-        result = cast("base.TaskResult[P, R]", self.get_result(str(job_id)))
+        job = _job(task, **locks)
+        call = {"task": task.module_path, "arguments": arguments, "backend": self.alias}
+        (job_id,) = job.batch_defer([bridge.Call(job.name, call)])
+        result = make_result(task, job_id, call, enqueued_at=timezone.now())
         signals.task_enqueued.send(type(self), task_result=result)
         return result
 
@@ -279,17 +280,15 @@ def find_result(query: str, **parameters: Any) -> base.TaskResult[..., Any] | No
             priority=priority, queue_name=queue, run_after=due, backend=args["backend"]
         )
     statuses = {"todo": "READY", "doing": "RUNNING", "succeeded": "SUCCESSFUL"}
-    result = base.TaskResult(
-        task=task,
-        id=str(parameters["job_id"]),
+    result = make_result(
+        task,
+        parameters["job_id"],
+        args,
         status=base.TaskResultStatus[statuses.get(status, "FAILED")],
         enqueued_at=times[0],
         started_at=times[1],
         last_attempted_at=times[2],
         finished_at=None if status in ("todo", "doing") else times[3],
-        args=args["arguments"]["args"],
-        kwargs=args["arguments"]["kwargs"],
-        backend=args["backend"],
         errors=[
             base.TaskError(
                 exception_class_path=f"{module or 'builtins'}.{name}", traceback=text
@@ -299,5 +298,23 @@ def find_result(query: str, **parameters: Any) -> base.TaskResult[..., Any] | No
         worker_ids=workers or [],
     )
     if status == "succeeded":
-        object.__setattr__(result, "_return_value", value)  # as Django's backends do
+        change(result, _return_value=value)
     return result
+
+
+def make_result(
+    task: base.Task[P, R], job_id: int, call: dict[str, Any], **known: Any
+) -> base.TaskResult[P, R]:
+    """Return the result of a job that is ready, except for what is known of it."""
+    fields: dict[str, Any] = dict.fromkeys(
+        ("enqueued_at", "started_at", "last_attempted_at", "finished_at")
+    )
+    fields |= {"status": base.TaskResultStatus.READY, "errors": [], "worker_ids": []}
+    fields |= call["arguments"] | known
+    return base.TaskResult(task=task, id=str(job_id), backend=call["backend"], **fields)
+
+
+def change(result: base.TaskResult[..., Any], **fields: Any) -> None:
+    """Change a frozen result, as Django's own backends do."""
+    for name, value in fields.items():
+        object.__setattr__(result, name, value)

@@ -10,10 +10,11 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import connection
+from django.utils import timezone
 from procrastinate import App, JobContext
 
 from .. import runs
-from . import FIND, GENERIC_JOBS, RESULT, as_json, base, find_result, signals
+from . import FIND, GENERIC_JOBS, RESULT, as_json, base, change, find_result, signals
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,11 @@ def add_to(app: App) -> None:
         body = async_body() if is_async else sync_body()
         task = declaration.task(app, pass_context=True)(body)
         # Lanes start an atomic job's attempt: its own transaction may be rolled back.
-        vars(task).update(start_attempt=start_attempt, announce_end=announce_end)
+        vars(task).update(
+            start_attempt=start_attempt,
+            announce_success=announce_success,
+            announce_end=announce_end,
+        )
 
 
 def sync_body() -> Callable[..., Any]:
@@ -112,7 +117,7 @@ def store_value(context: JobContext, value: Any) -> None:
     if value is None:
         return
     try:
-        text = json.dumps(as_json(value))
+        value = as_json(value)
     except (TypeError, ValueError) as error:
         raise TypeError(
             f"JSON cannot represent what the task returned ({error});"
@@ -121,7 +126,21 @@ def store_value(context: JobContext, value: Any) -> None:
     job = context.job
     run = {"job_id": job.id, "attempts": job.attempts, "worker_id": job.worker_id}
     with connection.cursor() as cursor:
-        cursor.execute(STORE_VALUE, {"value": text, **run})
+        cursor.execute(STORE_VALUE, {"value": json.dumps(value), **run})
+    change(_result.get(), _return_value=value)
+
+
+def announce_success() -> None:
+    """Send the signal that the task in this context has finished."""
+    status = base.TaskResultStatus.SUCCESSFUL
+    change(_result.get(), status=status, finished_at=timezone.now())
+    send_finished(_result.get())
+
+
+def send_finished(result: base.TaskResult[..., Any]) -> None:
+    """Send the signal that a task has finished."""
+    sender = type(result.task.get_backend())
+    signals.task_finished.send_robust(sender, task_result=result)
 
 
 def announce_end(job_id: int) -> None:
@@ -129,7 +148,6 @@ def announce_end(job_id: int) -> None:
     try:
         result = find_result(FIND, job_id=job_id)
         if result and result.is_finished:
-            sender = type(result.task.get_backend())
-            signals.task_finished.send_robust(sender, task_result=result)
+            send_finished(result)
     except Exception:  # the job has ended, whatever happens here
         logger.exception("Could not announce the end of job %s", job_id)

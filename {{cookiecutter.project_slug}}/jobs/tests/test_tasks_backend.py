@@ -44,7 +44,7 @@ if not has_django_tasks():
     pytest.skip("no django.tasks, and no django-tasks", allow_module_level=True)
 
 from ..tasks_backend import InvalidTask, ProcrastinateBackend, base, exceptions, signals
-from ..tasks_backend.worker import store_value
+from ..tasks_backend.worker import start_attempt, store_value
 
 TaskResultStatus = base.TaskResultStatus
 
@@ -208,7 +208,10 @@ def test_an_enqueued_task_is_ready(one: Any) -> None:
     with pytest.raises(ValueError, match="not finished yet"):
         _ = result.return_value
     assert sent == [(ProcrastinateBackend, result)]
-    assert result == one.get_result(result.id)
+    found = one.get_result(result.id)
+    assert found.enqueued_at < result.enqueued_at + timedelta(minutes=1)
+    result.refresh()
+    assert result == found
     assert QueuedJob.objects.get().pk == int(result.id)
 
 
@@ -216,8 +219,8 @@ def test_an_enqueued_task_is_ready(one: Any) -> None:
 def test_async_code_can_enqueue_and_look() -> None:
     async def look() -> None:
         result = await note_async.aenqueue(1)
-        assert result == await note_async.aget_result(result.id)
         await result.arefresh()
+        assert result == await note_async.aget_result(result.id)
         assert result.status == TaskResultStatus.READY
         with pytest.raises(exceptions.TaskResultDoesNotExist):
             await note.get_backend().aget_result("junk")
@@ -272,11 +275,10 @@ def test_another_tasks_result_is_none_of_this_task() -> None:
     result = answer.enqueue()
     with pytest.raises(exceptions.TaskResultMismatch):
         note.get_result(result.id)
-    other = insert("os.getcwd").get()
-    other.task_name = "maintenance.watch"
-    QueuedJob.objects.filter(pk=other.pk).update(task_name=other.task_name)
+    other = note.enqueue()
+    QueuedJob.objects.filter(pk=other.id).update(task_name="shop.send")
     with pytest.raises(exceptions.TaskResultDoesNotExist):
-        note.get_result(str(other.pk))
+        note.get_result(other.id)
 
 
 @pytest.mark.django_db
@@ -383,15 +385,15 @@ def test_sync_tasks_run_in_lanes() -> None:
 
 @committing
 def test_a_run_that_lost_its_job_stores_no_value() -> None:
-    result = answer.enqueue()
+    answer.enqueue()
     drain_queue()
     job = QueuedJob.objects.get().procrastinate_job
     context = JobContext(
         app=worker_app(), job=job, start_timestamp=0, abort_reason=lambda: None
     )
+    start_attempt(context)
     store_value(context, 43)
-    result.refresh()
-    assert result.return_value == 42
+    assert StoredResult.objects.get().return_value is None
 
 
 @committing
@@ -500,6 +502,7 @@ def test_signals_tell_what_happens_to_a_task() -> None:
     )
     assert len(finished) == 6
     assert all(result.finished_at for _, result in finished)
+    assert 42 in [result._return_value for _, result in finished]
 
 
 @committing
