@@ -163,6 +163,12 @@ PEERS = (
     PLAIN,
     RENDERED,
     replace(RENDERED, name="this project, 2 processes", processes=2),
+    replace(
+        RENDERED,
+        name="this project, @task",
+        env={"BENCH_QUEUE": DJANGO_TASKS.queue},
+        note="The same functions as django-tasks-db, enqueued with Django's own @task.",
+    ),
     CELERY,
     CELERY_LATE,
     CELERY_REUSE,

@@ -1,4 +1,4 @@
-"""Django's own tasks, kept in the database by django-tasks-db."""
+"""Django's own tasks, which TASKS gives to django-tasks-db or to the rendered project."""
 
 from django.tasks import task
 
