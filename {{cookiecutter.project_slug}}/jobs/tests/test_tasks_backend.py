@@ -580,7 +580,7 @@ def test_a_task_may_have_a_time_limit() -> None:
 @pytest.mark.django_db
 def test_a_task_is_slow_in_comparison_with_itself() -> None:
     """A task that always takes minutes raises no alert because another is quick."""
-    quick = [note.enqueue() for _ in range(2)]
+    quick = [note.enqueue() for _ in range(30)]
     usual, running = answer.enqueue(), answer.enqueue()
     events = [
         (result.id, kind, 200) for result in quick for kind in ("started", "succeeded")
