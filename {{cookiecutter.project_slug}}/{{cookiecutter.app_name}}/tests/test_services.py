@@ -164,6 +164,18 @@ def test_rejected_rows_are_mended_and_imported(start: Start) -> None:
     assert (contact.company, contact.phone) == ("@home", "+45 1")
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r"])
+def test_the_apostrophe_of_rejected_rows_is_taken_off_once(
+    start: Start, sign: str
+) -> None:
+    run(start("line,reason,email,phone", f'2,bad,a@b.org,"\'{sign}1"'))
+    run(start("line,reason,email,phone", f"2,bad,c@b.org,\"''{sign}1\""))
+    run(start("email,phone", f'd@b.org,"\'{sign}1"'))
+    text = f"{sign}1".replace("\r", "\n")
+    phones = Contact.objects.order_by("email").values_list("phone", flat=True)
+    assert list(phones) == [text.strip(), f"'{text}", f"'{text}"]
+
+
 def test_an_import_ends_after_too_many_rejected_rows(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
