@@ -16,7 +16,7 @@ class PasswordResetForm(forms.PasswordResetForm):
     def save(self, *args: Any, **options: Any) -> None:
         """Defer the job."""
         services.request_password_links(
-            users=self.get_users(self.cleaned_data["email"]),
+            user_ids=[user.pk for user in self.get_users(self.cleaned_data["email"])],
             host=options["request"].get_host(),
             secure=options["use_https"],
         )

@@ -1,7 +1,6 @@
 """The service layer: what the app does. Views, tasks and commands only call it."""
 
 import smtplib
-from collections.abc import Iterable
 from typing import Any
 
 from django.contrib.auth.tokens import default_token_generator
@@ -14,16 +13,15 @@ from . import tasks
 from .models import User
 
 
-def request_password_links(*, users: Iterable[User], host: str, secure: bool) -> None:
+def request_password_links(*, user_ids: list[int], host: str, secure: bool) -> None:
     """Defer the e-mails with which users choose a new password.
 
     Args:
-        users: Those with the address that somebody has entered; there may be none.
+        user_ids: Those with the address that somebody has entered; there may be none.
         host: The site's name and port, for the link.
         secure: Whether the link begins with https.
     """
-    ids = [user.pk for user in users]
-    tasks.send_password_links.defer(user_ids=ids, host=host, secure=secure)
+    tasks.send_password_links.defer(user_ids=user_ids, host=host, secure=secure)
 
 
 def send_password_links(*, user_ids: list[int], host: str, secure: bool) -> None:

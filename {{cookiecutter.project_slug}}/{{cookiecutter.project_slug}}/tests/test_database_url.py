@@ -1,7 +1,7 @@
 """DATABASE_URL, and what Django makes of it."""
 
-import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from ..database_url import DEFAULTS, add_defaults, parse_database_url
 
@@ -34,7 +34,7 @@ def test_options_win_over_our_defaults() -> None:
     url = "postgresql:///site?sslmode=verify-full&connect_timeout=9"
     options = {"sslmode": "verify-full", "connect_timeout": "9"}
     assert parse_database_url(url)["OPTIONS"] == DEFAULTS | options
-    given = psycopg.conninfo.conninfo_to_dict(add_defaults(url))
+    given = conninfo_to_dict(add_defaults(url))
     assert given == DEFAULTS | options | {"dbname": "site"}
 
 

@@ -27,6 +27,7 @@ def test_transient_errors_have_a_page_of_their_own(rf: RequestFactory) -> None:
     assert response.headers["Retry-After"]
     assert AWAY in response.content
     assert AWAY in development.content
+    assert b"Traceback" not in development.content
 
 
 @pytest.mark.parametrize("query", ["email__exact=%00", "username=a%00"])
