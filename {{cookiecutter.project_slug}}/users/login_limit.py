@@ -37,7 +37,7 @@ class LoginLimit:
         """
         if request and _is_blocked(request, credentials):
             text = "Too many wrong passwords: try again in 15 minutes."
-            messages.error(request, text, fail_silently=True)
+            messages.warning(request, text, fail_silently=True)
             raise PermissionDenied
 
     async def aauthenticate(self, request: HttpRequest | None, **kwargs: Any) -> None:
