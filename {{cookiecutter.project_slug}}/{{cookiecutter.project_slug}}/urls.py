@@ -2,10 +2,16 @@
 
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.auth.decorators import login_not_required
+from django.templatetags.static import static
 from django.urls import include, path
-from django.views.generic import TemplateView
+from django.utils.functional import lazy
+from django.views.generic import RedirectView, TemplateView
 
 from users.views import admin_login, password_reset
+
+# Lazy, because the manifest of static files may not be there yet.
+ICON = lazy(static, str)("icon.svg")
 
 handler500 = "{{ cookiecutter.project_slug }}.errors.server_error"
 
@@ -15,6 +21,8 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("accounts/password_reset/", password_reset, name="password_reset"),
     path("accounts/", include("django.contrib.auth.urls")),
+    # Browsers ask for it where no page names an icon.
+    path("favicon.ico", login_not_required(RedirectView.as_view(url=ICON))),
     path("", include("jobs.urls")),
     path("", include("{{ cookiecutter.app_name }}.urls")),
     # startapp adds apps above this line.

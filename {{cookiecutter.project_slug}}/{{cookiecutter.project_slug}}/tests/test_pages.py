@@ -5,6 +5,7 @@ from django.apps import apps
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
+from django.templatetags.static import static
 from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.views import defaults
@@ -22,6 +23,10 @@ def request_(rf: RequestFactory) -> HttpRequest:
     request = rf.get("/")
     request.user = AnonymousUser()
     return request
+
+
+def test_browsers_find_the_icon(client: Client) -> None:
+    assert client.get("/favicon.ico").headers["Location"] == static("icon.svg")
 
 
 def test_error_pages_look_like_the_site(request_: HttpRequest) -> None:
