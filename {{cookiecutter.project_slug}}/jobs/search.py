@@ -10,6 +10,7 @@ from django.db.models import Max, Min, OuterRef, Q, QuerySet, Subquery, TextFiel
 from django.db.models.functions import Cast, Left, Now
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateEvent
+from psycopg.errors import QueryCanceled
 
 from .models import JobFailure, QueuedJob
 
@@ -25,8 +26,10 @@ STATES = {
 }
 PERIODS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
-# Only the jobs' ids are in order and have an index, so one query reads this many ids.
+# Few filters have an index, so each query reads a range of ids: the first one is small,
+# as most searches find enough in it.
 WINDOW = 10_000
+LARGEST_WINDOW = 100_000
 SECONDS = 2.0
 ARGUMENTS_SHOWN = 200
 
@@ -57,7 +60,7 @@ class Found:
     older: int | None = None
     """The id before which to go on; None if there is nothing older."""
     too_slow: bool = False
-    """Whether not even the newest jobs could be searched in time."""
+    """Whether not even the first jobs could be searched in time."""
 
 
 def find(filters: Filters, *, limit: int = 50, before: int | None = None) -> Found:
@@ -74,21 +77,28 @@ def find(filters: Filters, *, limit: int = 50, before: int | None = None) -> Fou
             return found
     end = time.monotonic() + SECONDS
     jobs = QueuedJob.objects.all()
+    if filters.state == "failed":
+        # These have an index of their own.
+        jobs = jobs.filter(status="failed")
+    start, window = before, WINDOW
     while True:
         older = jobs if before is None else jobs.filter(pk__lt=before)
         newest = older.aggregate(pk=Max("pk"))["pk"]
         if newest is None:
             return found
-        matching = _shown(_matching(filters, newest - WINDOW, newest))
+        matching = _shown(_matching(filters, newest - window, newest))
         left = max(end - time.monotonic(), 0.001)
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute(f"SET LOCAL statement_timeout = {round(left * 1000)}")
                 found.jobs += matching[: limit + 1 - len(found.jobs)]
-        except OperationalError:
-            found.older, found.too_slow = before, before is None
+        except OperationalError as error:
+            if not isinstance(error.__cause__, QueryCanceled):
+                raise
+            found.older, found.too_slow = before, before == start
             return found
-        before = newest - WINDOW + 1
+        before = newest - window + 1
+        window = min(2 * window, LARGEST_WINDOW)
         if len(found.jobs) > limit:
             found.jobs.pop()
             found.older = found.jobs[-1].pk

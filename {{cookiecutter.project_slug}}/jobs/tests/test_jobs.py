@@ -157,6 +157,7 @@ def test_the_list_goes_on_page_by_page_and_window_by_window(
     admin_client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search, "WINDOW", 3)
+    monkeypatch.setattr(search, "LARGEST_WINDOW", 3)
     jobs = [make_job("failed" if n % 2 else "succeeded").pk for n in range(9)]
     jobs.reverse()
     found = search.find(search.Filters(), limit=4)
@@ -170,9 +171,9 @@ def test_the_list_goes_on_page_by_page_and_window_by_window(
     # After its time, it says how far it came.
     monkeypatch.setattr(search, "SECONDS", 0)
     found = search.find(search.Filters(state="failed"))
-    assert found.older == jobs[2]
+    assert found.older == jobs[3]
     assert (
-        f"before={jobs[2]}" in admin_client.get(f"{LIST}?state=failed").content.decode()
+        f"before={jobs[3]}" in admin_client.get(f"{LIST}?state=failed").content.decode()
     )
 
 
