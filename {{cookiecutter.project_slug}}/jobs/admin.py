@@ -12,21 +12,18 @@ from .models import QueuedJob
 admin.site.unregister(ProcrastinateJob)
 
 
+def deny(*args: Any) -> bool:
+    """Deny a permission to everybody."""
+    return False
+
+
 @admin.register(QueuedJob)
 class QueuedJobAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Leads to the list of jobs and to the page of each job."""
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody may."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody may."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody may."""
-        return False
+    has_add_permission: Any = deny
+    has_change_permission: Any = deny
+    has_delete_permission: Any = deny
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None

@@ -158,7 +158,8 @@ def add_times(jobs: Iterable[QueuedJob]) -> None:
         job.deferred = deferred
         job.started = started if job.status != "todo" else None
         job.ended = ended if job.status not in ("todo", "doing") else None
-        if job.started and job.status != "cancelled":
+        # The events of an atomic job have one time, that of its first query.
+        if job.started and job.status != "cancelled" and job.ended != job.started:
             job.duration = spell((job.ended or timezone.now()) - job.started)
 
 

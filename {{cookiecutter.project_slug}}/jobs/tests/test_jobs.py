@@ -323,6 +323,25 @@ def test_a_job_shows_its_life_and_its_buttons(
     assert "Run again: admin" in page
 
 
+def test_a_list_shows_how_long_jobs_took_if_that_is_known(
+    ship: bridge.Job[...],
+) -> None:
+    quick, atomic = ship.defer(), ship.defer()
+    for status in ("doing", "succeeded"):
+        QueuedJob.objects.filter(pk__in=[quick, atomic]).update(status=status)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE procrastinate_events SET at = '2026-01-01 12:00+0'")
+        cursor.execute(
+            "UPDATE procrastinate_events SET at = '2026-01-01 13:02:03.4+0'"
+            " WHERE type = 'succeeded' AND job_id = %s",
+            [quick],
+        )
+    jobs = search.find(search.Filters(task="ship")).jobs
+    search.add_times(jobs)
+    assert {job.pk: job.duration for job in jobs} == {quick: "1:02:03", atomic: ""}
+    assert search.spell(timedelta(seconds=2.345)) == "2.35 s"
+
+
 def test_a_job_shows_who_holds_its_lock(admin_client: Client) -> None:
     first, second = (make_job("todo", lock="order:7") for _ in range(2))
     make_job("succeeded", lock="order:7")
