@@ -38,7 +38,7 @@ def finish_item(*, item_id: int) -> None:
 LOAD = """
 import time
 from shop import services
-for _ in range(150):
+for _ in range(600):
     services.add_items(20)
     time.sleep(1)
 """
@@ -127,6 +127,7 @@ def test_a_host_is_cut_off_for_two_minutes(
     bridge.write_text(bridge.read_text().replace("@job()", "@job(atomic=True)"))
     variables = VARIABLES | {"DATABASE_URL": database.url, "WEB_CONCURRENCY": "1"}
     editable.run("manage.py", "migrate", **variables)
+    editable.run("manage.py", "collectstatic", "--no-input", **variables)
     hosts = [Host(number, editable, start, variables) for number in (1, 2, 3)]
 
     def add_items(number: int) -> None:
@@ -180,10 +181,9 @@ def test_a_host_is_cut_off_for_two_minutes(
     ip("link", "set", cut.name, "up")
 
     wait_until(cut.is_ready)
-    wait_until(lambda: cut.name in workers())
     before = logs[1].output.count("ended with status: Success")
     wait_until(lambda: logs[1].output.count("ended with status: Success") > before, 120)
-    assert load.process.wait(120) == 0
+    load.interrupt()
     wait_until(lambda: not waiting(), 300)
     # Each job has left one mark, whoever ran it and how often.
     marks = "SELECT name, count(*) FROM shop_item GROUP BY name"
