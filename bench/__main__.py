@@ -17,9 +17,9 @@ from . import report, servers, sites
 from .floor import floor
 from .peers import PEERS, SETTINGS, WEB
 from .sites import TEMPLATE, Site, Unavailable
-from .sizes import sizes
+from .sizes import check, sizes
 from .web import web
-from .workloads import FULL, QUICK, Effort, Figures, drain, enqueue, latency
+from .workloads import FULL, QUICK, Effort, Figures, drain, enqueue, latency, one_lock
 
 FOLDER = TEMPLATE / "build" / "bench"
 RESULTS = FOLDER / "results"
@@ -43,6 +43,7 @@ def main() -> None:
         "--work", nargs="+", metavar="WORKLOAD", choices=WORKLOADS, help="only these workloads"
     )
     parser.add_argument("--rounds", type=int, help="how many times to measure everything")
+    parser.add_argument("--append", action="store_true", help="keep the rounds of earlier runs")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where to write the results")
     options = parser.parse_args()
     if options.what == "publish":
@@ -76,7 +77,9 @@ def main() -> None:
         result["versions"], result["unavailable"] = install(chosen)
         ready = [site for site in chosen if site.peer.name not in result["unavailable"]]
         result["rounds"] = []
-        for record in measure(ready, effort, options):
+        if options.append:
+            report.keep_earlier(result, output)
+        for record in measure(ready, effort, options, result["rounds"]):
             result["rounds"].append(record)
             report.write(result, output)  # each time, so that Ctrl-C loses none
     say(f"Written to {output}: rounds.json, table.md, chart.svg.")
@@ -102,7 +105,10 @@ def install(chosen: list[Site]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def measure(
-    ready: list[Site], effort: Effort, options: argparse.Namespace
+    ready: list[Site],
+    effort: Effort,
+    options: argparse.Namespace,
+    earlier: list[dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
     """Measure all sites again and again, and yield one record for each figure.
 
@@ -110,6 +116,7 @@ def measure(
     the machine, and what the last workload left behind, affect all sites alike.
     """
     rounds = options.rounds or effort.rounds
+    first = {record["workload"]: record["round"] + 1 for record in earlier}
     workloads = COMPARISONS[options.what][1]
     if options.quick:
         workloads = [name for name in workloads if name in QUICK_WORKLOADS]
@@ -117,7 +124,11 @@ def measure(
         for name in options.work or workloads:
             say(f"Round {number + 1} of {rounds}: {name}")
             for site in random.sample(ready, len(ready)):
-                record = {"round": number, "peer": site.peer.name, "workload": name}
+                record = {
+                    "round": first.get(name, 0) + number,
+                    "peer": site.peer.name,
+                    "workload": name,
+                }
                 try:
                     if figures := WORKLOADS[name](site, effort):
                         yield record | {"figures": figures}
@@ -137,9 +148,11 @@ WORKLOADS: dict[str, Callable[[Site, Effort], Figures]] = {
     "anoop": partial(drain, "anoop"),
     "areal": partial(drain, "areal"),
     "latency": latency,
+    "lock": one_lock,
     "enqueue": enqueue,
     "floor": floor,
     "sizes": sizes,
+    "check": check,
     "web": web,
 }
 JOBS = [name for name in WORKLOADS if name != "web"]

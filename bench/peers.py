@@ -22,7 +22,7 @@ class Peer:
         env: Environment variables.
         install: The command that makes its tables, if `migrate` does not.
         redis: Whether jobs are kept in Redis rather than in PostgreSQL.
-        jobs: Which kinds of jobs it runs, the keys of `load.jobs`.
+        jobs: Which kinds of jobs it runs, the keys of `load.jobs`, or "locked".
         note: What is not fair, for or against it.
     """
 
@@ -41,12 +41,13 @@ class Peer:
 
 
 BOTH = ("noop", "real", "anoop", "areal")
+LOCKS = (*BOTH, "locked")
 REDIS = "Redis loses up to a second of jobs in a crash, and is outside of Django's transactions."
 RENDERED = Peer(
     name="this project",
     queue="rendered",
     worker=("procrastinate", "--app=tasks.app", "worker"),
-    jobs=BOTH,
+    jobs=LOCKS,
 )
 PLAIN = Peer(
     name="Procrastinate",
@@ -54,7 +55,7 @@ PLAIN = Peer(
     packages=("procrastinate[django]==3.10.0", "psycopg[binary,pool]==3.3.9"),
     worker=(*DJANGO, "procrastinate", "worker"),
     apps=("procrastinate.contrib.django",),
-    jobs=BOTH,
+    jobs=LOCKS,
     note="Its default worker: one job at a time.",
 )
 CELERY = Peer(
@@ -131,6 +132,16 @@ DJANGO_TASKS = Peer(
     jobs=BOTH,
     note="2 processes; it polls, here 10 times a second.",
 )
+OX = Peer(
+    name="django-ox",
+    queue="django_ox",
+    packages=("django-ox==1.9.1",),
+    worker=(*DJANGO, "ox_worker", "--processes=2", "--concurrency=4", "--interval=0.1"),
+    apps=("django_ox",),
+    settings={"TASKS": {"default": {"BACKEND": "django_ox.backend.OxBackend"}}},
+    jobs=BOTH,
+    note="2 processes of 4 threads; it polls, here 10 times a second.",
+)
 PGQUEUER = Peer(
     name="PgQueuer",
     queue="pgqueuer",
@@ -148,6 +159,17 @@ OBAN = Peer(
     install=("oban", "install"),
     jobs=BOTH,
     note="10 jobs at once. Async only, and so outside of Django's transactions.",
+)
+AWA = Peer(
+    name="awa",
+    queue="awa",
+    packages=("awa-pg==0.6.9",),
+    worker=("python", "-m", "load.queues.awa"),
+    install=("python", "-m", "load.queues.awa", "install"),
+    jobs=BOTH,
+    note="Its worker is written in Rust. 100 jobs at once, taken and finished in batches: a crash "
+    "repeats more of them. With 10 at once, it is about half as fast. Its batches are enqueued "
+    "outside of Django's transactions.",
 )
 PGPUBSUB = Peer(
     name="django-pgpubsub",
@@ -176,8 +198,10 @@ PEERS = (
     HUEY,
     DJANGO_Q,
     DJANGO_TASKS,
+    OX,
     PGQUEUER,
     OBAN,
+    AWA,
     PGPUBSUB,
 )
 

@@ -15,7 +15,12 @@ TABLES = {
     "Processor time of workers": tuple(
         f"{job}, CPU ms/job" for job in ("real", "noop", "areal", "anoop")
     ),
-    "Jobs enqueued": ("one by one, calls/s", "in batches of 500, calls/s", "row kept"),
+    "Jobs enqueued": (
+        "one by one, calls/s",
+        "one by one, CPU ms/call",
+        "in batches of 500, calls/s",
+        "row kept",
+    ),
     "Pages": (
         "page, requests/s",
         "page, CPU ms/request",
@@ -23,7 +28,15 @@ TABLES = {
         "page p95, ms",
         "web's memory, MB",
     ),
-    "Idle workers": ("p50, ms", "p95, ms", "p99, ms", "memory, MB", "idle CPU, %"),
+    "Idle workers": (
+        "p50, ms",
+        "p95, ms",
+        "p99, ms",
+        "12 jobs of one lock, ms",
+        "memory, MB",
+        "idle CPU, %",
+    ),
+    "A million waiting jobs": ("check --database default, s",),
 }
 INTRODUCTION = """\
 Made by `{command}` on {date}: {machine}, Python {Python}, PostgreSQL {server_version} (fsync {fsync},
@@ -34,7 +47,8 @@ brackets. It says more than the rate or the time after it, which depends on the 
 A real job reads a row and writes it, a no-op does nothing; `areal` and `anoop` are the same as
 `async def`. A latency is from the call that enqueues a job to its start in an idle worker. "Row
 kept": creating a row and a job in one transaction runs at this fraction of the rate of creating
-the row alone. Processor time is the workers', without PostgreSQL's and Redis's.
+the row alone. Processor time is that of the workers, or of the process that enqueues, without
+PostgreSQL's and Redis's.
 """
 
 SVG = """\
@@ -42,6 +56,8 @@ SVG = """\
  font-family="system-ui, sans-serif" font-size="13">
 <title>How many real jobs each queue does</title>
 <rect width="100%" height="100%" fill="#fff"/>"""
+
+ROUNDS = "rounds.json"
 
 # The table of docs/speed/README.md stands between them.
 BEGIN, END = "<!-- made by make bench -->", "<!-- end -->"
@@ -52,9 +68,17 @@ Rounds = dict[int, float]
 def write(result: dict[str, Any], folder: Path) -> None:
     """Write the three files into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "rounds.json").write_text(json.dumps(result, indent=1) + "\n")
+    (folder / ROUNDS).write_text(json.dumps(result, indent=1) + "\n")
     (folder / "table.md").write_text(tables(result))
     (folder / "chart.svg").write_text(chart(result))
+
+
+def keep_earlier(result: dict[str, Any], folder: Path) -> None:
+    """Put the rounds that a folder has before those of a result."""
+    earlier = json.loads((folder / ROUNDS).read_text())
+    for key in ("notes", "versions", "unavailable"):
+        result[key] = earlier[key] | result[key]
+    result["rounds"] = earlier["rounds"] + result["rounds"]
 
 
 def publish(results: Path, root: Path) -> None:
@@ -73,7 +97,7 @@ def publish(results: Path, root: Path) -> None:
     readme = docs / "README.md"
     before, rest = readme.read_text().split(BEGIN)
     _, after = rest.split(END)
-    short = summary(json.loads((queues / "rounds.json").read_text()))
+    short = summary(json.loads((queues / ROUNDS).read_text()))
     readme.write_text(f"{before}{BEGIN}\n{short}{END}{after}")
 
 
@@ -123,7 +147,7 @@ def spread(numbers: list[float], digits: int) -> str:
 
 def cell(values: Rounds, base: Rounds, figure: str) -> str:
     """Return the table cell of one figure of one queue."""
-    if not figure.endswith(("/s", "/job", "/request")):
+    if not figure.endswith(("/s", "/job", "/call", "/request")):
         return spread(list(values.values()), 2 if figure == "row kept" else 1)
     digits = 0 if figure.endswith("/s") else 2
     rate = spread([median(values.values())], digits) if values else ""
@@ -137,7 +161,11 @@ def tables(result: dict[str, Any]) -> str:
     numbers = {record["round"] for record in result["rounds"]}
     parts = [INTRODUCTION.format(**result, **result["PostgreSQL"], count=len(numbers))]
     for title, all_figures in TABLES.items():
-        figures = [figure for figure in all_figures if values[figure, base]]
+        figures = [
+            figure
+            for figure in all_figures
+            if any(values[figure, peer] for peer in result["notes"])
+        ]
         rows = [
             [
                 peer,

@@ -1,11 +1,12 @@
 """How fast Procrastinate's workers are with large tables, and with an old snapshot."""
 
+import time
 from contextlib import nullcontext
 
 import psycopg
 
 from .peers import PLAIN, RENDERED
-from .sites import Site
+from .sites import Site, run
 from .workloads import Effort, Figures, work
 
 FILL = {
@@ -45,6 +46,16 @@ def sizes(site: Site, effort: Effort) -> Figures:
         template = filled(site, kind, 100_000, finished)
         figures[f"2,000,000 finished, then 100,000 {kind}"] = drain(site, effort, template)
     return figures
+
+
+def check(site: Site, effort: Effort) -> Figures:
+    """Measure how long `manage.py check` takes to compare a million waiting jobs with the tasks."""
+    if site.peer != RENDERED:
+        return {}
+    site.clear(filled(site, "waiting", 1_000_000))
+    begun = time.monotonic()
+    run(["python", "manage.py", "check", "--database=default"], site.project, site.env())
+    return {"check --database default, s": time.monotonic() - begun}
 
 
 def filled(site: Site, kind: str, number: int, base: str = "") -> str:

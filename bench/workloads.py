@@ -2,12 +2,15 @@
 
 import struct
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import quantiles
 
 from .sites import Site, Unavailable, families
 
 MARK = struct.Struct("dd")  # as in load.jobs: when a job was sent, when it was done
+LOCKED = 12  # jobs of one lock
 WARM_UP = 0.2  # of the jobs are not counted: a site's workers do not all start at once
 
 Figures = dict[str, float]
@@ -41,9 +44,8 @@ QUICK = Effort(rounds=2, calls=100, jobs=400, samples=20, limit=4, idle=1)
 def enqueue(site: Site, effort: Effort) -> Figures:
     """Measure calls per second, and how much slower a row is created together with a job."""
     site.clear()
-    figures = site.produce("enqueue", "noop", effort.calls)
-    kept = {"row kept": figures.pop("row kept")}
-    return {f"{way}, calls/s": rate for way, rate in figures.items()} | kept
+    figures: Figures = site.produce("enqueue", "noop", effort.calls)
+    return figures
 
 
 def drain(job: str, site: Site, effort: Effort) -> Figures:
@@ -81,11 +83,7 @@ def work(site: Site, effort: Effort) -> tuple[float, float]:
 
 def latency(site: Site, effort: Effort) -> Figures:
     """Measure milliseconds from a call to the start of its job, and the cost of idle workers."""
-    site.clear()
-    with site.workers() as workers:
-        site.produce("fill", "noop", 1)
-        wait_for_marks(site, 1, 0)
-        site.marks.write_bytes(b"")
+    with idle_workers(site) as workers:
         site.produce("latency", "noop", effort.samples)
         before = cpu(workers)
         time.sleep(effort.idle)
@@ -94,11 +92,31 @@ def latency(site: Site, effort: Effort) -> Figures:
             / 1e6,
             "idle CPU, %": 100 * (cpu(workers) - before) / effort.idle,
         }
-    waits = [1000 * (done - sent) for sent, done in marks(site)]
-    if len(waits) < effort.samples:
-        raise Unavailable(f"only {len(waits)} of {effort.samples} jobs were done")
+    waits = [1000 * (done - sent) for sent, done in all_marks(site, effort.samples)]
     cuts = quantiles(waits, n=100, method="inclusive")
     return {"p50, ms": cuts[49], "p95, ms": cuts[94], "p99, ms": cuts[98]} | figures
+
+
+def one_lock(site: Site, effort: Effort) -> Figures:
+    """Measure milliseconds until idle workers have done jobs that share a lock, one by one."""
+    if "locked" not in site.peer.jobs:
+        return {}
+    with idle_workers(site):
+        site.produce("fill", "locked", LOCKED)
+        wait_for_marks(site, LOCKED, 30)
+    sent, done = zip(*all_marks(site, LOCKED), strict=True)
+    return {f"{LOCKED} jobs of one lock, ms": 1000 * (max(done) - min(sent))}
+
+
+@contextmanager
+def idle_workers(site: Site) -> Iterator[list[int]]:
+    """Run the workers on an empty queue; yield their pids once they have done a job."""
+    site.clear()
+    with site.workers() as workers:
+        site.produce("fill", "noop", 1)
+        wait_for_marks(site, 1, 0)
+        site.marks.write_bytes(b"")
+        yield workers
 
 
 def cpu(workers: list[int]) -> float:
@@ -110,6 +128,18 @@ def marks(site: Site) -> list[tuple[float, ...]]:
     """Return when each of the site's jobs was sent, and when it was done."""
     data = site.marks.read_bytes()
     return list(MARK.iter_unpack(data[: len(data) // MARK.size * MARK.size]))
+
+
+def all_marks(site: Site, number: int) -> list[tuple[float, ...]]:
+    """Return the marks of that many jobs.
+
+    Raises:
+        Unavailable: Fewer were done.
+    """
+    found = marks(site)
+    if len(found) < number:
+        raise Unavailable(f"only {len(found)} of {number} jobs were done")
+    return found
 
 
 def wait_for_marks(site: Site, number: int, limit: float) -> None:

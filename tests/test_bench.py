@@ -28,6 +28,12 @@ MEASURED: dict[str, Any] = {
         {"round": 1, "peer": "two", "workload": "real", "figures": {"real, jobs/s": 50}},
         {"round": 1, "peer": "one", "workload": "real", "figures": {"real, jobs/s": 50}},
         {"round": 1, "peer": "one", "workload": "noop", "error": "only 3 of 400 jobs were done"},
+        {
+            "round": 0,
+            "peer": "two",
+            "workload": "check",
+            "figures": {"check --database default, s": 3.3},
+        },
     ],
 }
 
@@ -63,6 +69,21 @@ def test_what_could_not_be_measured_is_listed(tmp_path: Path) -> None:
     lines = (tmp_path / "table.md").read_text().splitlines()
     assert "- three: uv pip: no such package" in lines
     assert "- one, noop, round 2: only 3 of 400 jobs were done" in lines
+
+
+def test_figures_that_the_base_does_not_have_are_shown_too(tmp_path: Path) -> None:
+    report.write(MEASURED, tmp_path)
+    table = (tmp_path / "table.md").read_text().partition("## A million waiting jobs")[2]
+    assert "|  | check --database default, s |" in table
+    assert "| two | 3.3 |" in table
+
+
+def test_rounds_can_be_added_to_those_of_an_earlier_run(tmp_path: Path) -> None:
+    report.write(MEASURED, tmp_path)
+    result = MEASURED | {"notes": {"four": ""}, "rounds": []}
+    report.keep_earlier(result, tmp_path)
+    assert list(result["notes"]) == ["one", "two", "three", "four"]
+    assert result["rounds"] == MEASURED["rounds"]
 
 
 @pytest.mark.exhaustive

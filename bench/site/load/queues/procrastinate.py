@@ -5,6 +5,7 @@ from procrastinate.contrib.django import app
 from load import jobs
 
 TASKS = {name: app.task(name=name)(body) for name, body in {**jobs.SYNC, **jobs.ASYNC}.items()}
+TASKS["locked"] = app.task(name="locked", lock="one")(jobs.noop)
 
 
 def enqueue(name: str, sent: float) -> None:

@@ -9,6 +9,7 @@ from load import jobs
 ATOMIC = os.environ.get("BENCH_VARIANT") == "atomic"
 JOBS = {name: job(name=name, atomic=ATOMIC)(body) for name, body in jobs.SYNC.items()}
 JOBS |= {name: job(name=name)(body) for name, body in jobs.ASYNC.items()}
+JOBS["locked"] = job(name="locked", lock="one")(jobs.noop)
 
 
 def enqueue(name: str, sent: float) -> None:

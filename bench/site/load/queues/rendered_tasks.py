@@ -14,7 +14,7 @@ from load.queues.rendered import JOBS
 
 from . import app
 
-for name, body in {**jobs.SYNC, **jobs.ASYNC}.items():
+for name, body in {**jobs.SYNC, **jobs.ASYNC, "locked": jobs.noop}.items():
     JOBS[name].task(app)(body)
 
 
