@@ -54,9 +54,9 @@ MAX_BLOCKED = 30.0
 DELAY_AFTER_CUT = timedelta(seconds=2)
 """How long a job that was cut short waits, so that its old thread has ended by then."""
 
-JOBS_OF_WORKER = """
-SELECT id, attempts FROM procrastinate_jobs
-WHERE worker_id = %(worker_id)s AND status = 'doing'
+ORPHANS = """
+SELECT * FROM procrastinate_jobs
+WHERE worker_id = %(worker_id)s AND status = 'doing' AND id <> ALL(%(running)s::bigint[])
 """
 
 # The first of an advisory lock's two numbers; any constant will do.
@@ -325,23 +325,16 @@ class SupervisedWorker(upstream.Worker):
         It took them, but PostgreSQL's reply was lost.
         """
         rows = await self.app.connector.execute_query_all_async(
-            JOBS_OF_WORKER, worker_id=self.worker_id
+            ORPHANS,
+            worker_id=self.worker_id,
+            running=[context.job.id for context in self.running.values()],
         )
-        running = {context.job.id for context in self.running.values()}
-        found = {
-            (row["id"], row["attempts"]) for row in rows if row["id"] not in running
-        }
-        self._orphans = {one: self._orphans.get(one, now) for one in found}
-        for (pk, attempts), since in self._orphans.items():
-            if now >= since + MAX_ORPHAN_AGE:
-                logger.warning("Job %s is put back: it was taken, but not started", pk)
-                job = Job(
-                    id=pk,
-                    attempts=attempts,
-                    queue="",
-                    lock=None,
-                    queueing_lock=None,
-                    task_name="",
+        found = {(row["id"], row["attempts"]): Job.from_row(row) for row in rows}
+        self._orphans = {run: self._orphans.get(run, now) for run in found}
+        for run, job in found.items():
+            if now >= self._orphans[run] + MAX_ORPHAN_AGE:
+                logger.warning(
+                    "Job %s is put back: it was taken, but not started", job.id
                 )
                 await self.end_run(job, Status.ABORTED, RetryDecision())
 
