@@ -487,7 +487,6 @@ def test_a_blocked_event_loop_ends_its_worker(worker: Worker) -> None:
 
 
 def test_a_crash_counts_against_the_job_that_caused_it(worker: Worker, wait_until: Wait) -> None:
-    # The innocent jobs start first, so that both run when the worker dies.
     innocent, poison = defer(2, "block", seconds=1), defer(3, "poison")
     deadline = timezone.now() + timedelta(minutes=3)
     while statuses(poison + innocent).keys() & {"todo", "doing"}:

@@ -176,6 +176,15 @@ async def closes_the_loop() -> None:
 
 @faulty()
 def poison() -> None:
+    """Kill the worker, when all jobs that may run beside this one do."""
+    with connection.cursor() as cursor:
+        waiting = True
+        while waiting:
+            cursor.execute(
+                "SELECT count(*) FROM procrastinate_jobs"
+                " WHERE status = 'todo' AND lock IS NULL AND task_name LIKE 'faults.%'"
+            )
+            ((waiting,),) = cursor.fetchall()
     os._exit(9)
 
 
@@ -218,7 +227,9 @@ def clean() -> None:
         cursor.execute(
             "SELECT current_setting('search_path'), current_user = session_user,"
             " current_setting('statement_timeout'), current_setting('TimeZone'),"
-            " (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7)"
+            " (SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+            " WHERE locktype = 'advisory' AND classid = 0 AND objid = 7"
+            " AND datname = current_database())"
         )
         found = cursor.fetchone()
     assert found == ('"$user", public', True, "0", "UTC", 0), found

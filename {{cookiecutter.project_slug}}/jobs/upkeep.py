@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 SUSPECT_INTERVAL = timedelta(seconds=10)
 """Time between the starts of jobs that may have killed a worker."""
+SUSPECTS_LOCK = "jobs:suspects"
+"""The lock of such jobs, unless they have their own: they never run together."""
 
 # Ids are in the order of age, so this reads the old jobs and one batch of newer ones.
 PRUNE_BATCH = """
@@ -111,14 +113,14 @@ def rescue_stalled_jobs(app: App) -> None:
         interruption = interruption or Interruption(pk=job.pk)
         interruption.deaths += 1
         retry = upstream.retry_decision(task, JobStalled(interruption.deaths), job)
-        status, due = "failed", job.scheduled_at
+        status, due, lock = "failed", job.scheduled_at, job.lock
         if job.abort_requested:
             status = "aborted"
         # A retry would collide with a job waiting under the same queueing lock.
         elif retry and not job.queueing_lock:
             status, due = "todo", retry.retry_at or timezone.now()
             if interruption.deaths > 1:
-                due = due_after_other_suspects()
+                due, lock = due_after_other_suspects(), lock or SUSPECTS_LOCK
         with transaction.atomic():
             # Condition and update are one statement: another worker may have rescued
             # the job, and it may be running again.
@@ -127,6 +129,7 @@ def rescue_stalled_jobs(app: App) -> None:
                 status=status,
                 attempts=F("attempts") + 1,
                 scheduled_at=due,
+                lock=lock,
                 abort_requested=False,
                 worker=None,
             ):

@@ -122,6 +122,15 @@ def test_jobs_that_were_running_when_two_workers_died_start_apart(run: Run) -> N
     assert {one.status for one in stalled} == {"todo"}
 
 
+def test_such_jobs_never_run_together(run: Run) -> None:
+    for lock in (None, "own"):
+        stalled = run(silent=31, lock=lock)
+        Interruption.objects.create(pk=stalled.pk, deaths=1)
+        upkeep.rescue_stalled_jobs(app)
+        stalled.refresh_from_db()
+        assert stalled.lock == (lock or upkeep.SUSPECTS_LOCK)
+
+
 @pytest.mark.parametrize(
     ("columns", "status"),
     [
