@@ -487,7 +487,7 @@ def test_a_blocked_event_loop_ends_its_worker(worker: Worker) -> None:
 
 
 def test_a_crash_counts_against_the_job_that_caused_it(worker: Worker, wait_until: Wait) -> None:
-    innocent, poison = defer(2, "block", seconds=1), defer(3, "poison")
+    poison, innocent = defer(3, "poison"), defer(2, "block", seconds=1)
     deadline = timezone.now() + timedelta(minutes=3)
     while statuses(poison + innocent).keys() & {"todo", "doing"}:
         with worker("--concurrency=5") as process:
