@@ -506,6 +506,19 @@ def test_signals_tell_what_happens_to_a_task() -> None:
 
 
 @committing
+def test_tasks_run_without_lanes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_app(), "lanes", False)
+    with received(signals.task_finished) as finished:
+        results = [answer.enqueue(), answer_async.enqueue(), add_user.enqueue("bob")]
+        assert drain_queue() == {"succeeded": 3}
+    for result in results:
+        result.refresh()
+        assert (result.status.value, result.attempts) == ("SUCCESSFUL", 1)
+    assert results[0].return_value == 42
+    assert {result.id for _, result in finished} == {result.id for result in results}
+
+
+@committing
 def test_a_receiver_that_fails_changes_nothing() -> None:
     def receive(**kwargs: Any) -> None:
         raise ValueError("not the task's fault")
