@@ -127,8 +127,9 @@ class QueueSample(models.Model):
     waiting = models.PositiveIntegerField()
     running = models.PositiveIntegerField()
     wait = models.FloatField("seconds that the oldest due job has waited")
-    succeeded = models.PositiveIntegerField(default=0)
-    failed = models.PositiveIntegerField(default=0)
+    # The database's defaults are for workers that are older than the columns.
+    succeeded = models.PositiveIntegerField(default=0, db_default=0)
+    failed = models.PositiveIntegerField(default=0, db_default=0)
     event = models.BigIntegerField(
         null=True, help_text="The last event that was counted."
     )

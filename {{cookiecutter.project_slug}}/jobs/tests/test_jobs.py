@@ -359,13 +359,14 @@ def test_long_arguments_are_clipped(admin_client: Client) -> None:
 
 def test_the_frames_of_libraries_are_folded() -> None:
     own = '  File "/srv/tasks/shop.py", line 7, in ship\n    call()\n'
-    library = (
-        '  File "/srv/.venv/lib/python3.13/site-packages/x.py", line 1, in f\n    g\n'
+    library = '  File "/srv/site-packages/x.py", line 1, in f\n    g\n'
+    standard = '  File "/usr/lib/python3.13/json.py", line 1, in f\n    g\n'
+    text = (
+        f"Traceback (most recent call last):\n{own}{library}{standard}KeyError: 'x'\n"
     )
-    text = f"Traceback (most recent call last):\n{own}{library}{library}KeyError: 'x'\n"
     assert fold(text) == [
         (False, 2, f"Traceback (most recent call last):\n{own}"),
-        (True, 2, library + library),
+        (True, 2, library + standard),
         (False, 1, "KeyError: 'x'\n"),
     ]
 

@@ -283,6 +283,14 @@ def test_a_sample_counts_what_ended_since_the_last_one(
     assert sample(2) == (0, 0)
 
 
+def test_an_older_worker_takes_samples_without_the_new_columns(db: None) -> None:
+    execute(
+        "INSERT INTO jobs_queuesample (minute, queue, waiting, running, wait)"
+        " VALUES (now(), 'mail', 1, 0, 5)"
+    )
+    assert QueueSample.objects.get().succeeded == 0
+
+
 def test_problems_are_logged_as_errors(
     run: Run, ship: Job[...], caplog: pytest.LogCaptureFixture
 ) -> None:
