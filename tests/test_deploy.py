@@ -359,5 +359,5 @@ def test_what_nobody_wants_is_deleted_in_one_step(editable: Project) -> None:
         for path in kept
         if names.search(path.read_text(errors="replace"))
     }
-    assert found <= {"docs/deploy.md", "docs/operate.md"}
+    assert found <= {"README.md", "docs/deploy.md", "docs/operate.md"}
     editable.run("manage.py", "check", "--fail-level", "WARNING")
