@@ -58,11 +58,12 @@ HINTS = {
 }
 
 
-# How many jobs wait, by task and by the names of their arguments.
+# How many jobs wait, by task and by the names of their arguments, which a jsonb always
+# returns in the same order.
 WAITING_JOBS = """
 SELECT task_name, arguments, count(*)
 FROM (
-    SELECT task_name, ARRAY(SELECT jsonb_object_keys(args) ORDER BY 1) AS arguments
+    SELECT task_name, ARRAY(SELECT jsonb_object_keys(args)) AS arguments
     FROM procrastinate_jobs WHERE status = 'todo'
 ) job GROUP BY task_name, arguments ORDER BY task_name, arguments
 """
