@@ -316,7 +316,7 @@ class LaneWorker(SupervisedWorker):
         return row
 
     def _next_context(self, row: list[bytes]) -> JobContext | None:
-        found = json.loads(row[1]) if len(row) > 1 else {"id": None}
+        found: dict[str, Any] = json.loads(row[1]) if len(row) > 1 else {"id": None}
         if found["id"] is None:
             return None
         if due := found["scheduled_at"]:
