@@ -38,6 +38,7 @@ def finish_item(*, item_id: int) -> None:
 LOAD = """
 import time
 from shop import services
+services.add_items(1000)  # so that every host is busy when one is cut off
 for _ in range(600):
     services.add_items(20)
     time.sleep(1)
