@@ -4,7 +4,7 @@ import pytest
 from conftest import Project, Stack, both_stacks
 from documents import blocks, follow, lint, section, sort_imports
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 # Wagtail needs no more of the project than this.
 WAGTAIL = """
