@@ -77,7 +77,7 @@ def main() -> None:
         result["versions"], result["unavailable"] = install(chosen)
         ready = [site for site in chosen if site.peer.name not in result["unavailable"]]
         result["rounds"] = []
-        if options.append:
+        if options.append and (output / report.ROUNDS).exists():
             report.keep_earlier(result, output)
         for record in measure(ready, effort, options, result["rounds"]):
             result["rounds"].append(record)
