@@ -87,11 +87,12 @@ def find(filters: Filters, *, limit: int = 50, before: int | None = None) -> Fou
         if newest is None:
             return found
         matching = _shown(_matching(filters, newest - window, newest))
-        left = max(end - time.monotonic(), 0.001)
+        left = max(end - time.monotonic(), 0.5)
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute(f"SET LOCAL statement_timeout = {round(left * 1000)}")
                 found.jobs += matching[: limit + 1 - len(found.jobs)]
+                cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
         except OperationalError as error:
             if not isinstance(error.__cause__, QueryCanceled):
                 raise
