@@ -92,7 +92,7 @@ def test_links_lead_somewhere(project: Project) -> None:
 
 def test_each_document_begins_with_its_contents(project: Project) -> None:
     found = [text for path, text in documents(project).items() if path.startswith("docs/")]
-    assert len(found) == 4
+    assert found
     for text in found:
         _, *headings = anchors(text)
         assert re.findall(r"^- \[.+\]\(#(.+)\)$", text, re.MULTILINE) == headings

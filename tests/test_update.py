@@ -1,19 +1,38 @@
-"""A project of the first layout gets today's files: its jobs run, and its data stays."""
+"""Projects of earlier versions take over today's files, as docs/upgrade.md says."""
 
 import json
+import re
 import shutil
 import subprocess
 import tarfile
+import tomllib
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-from conftest import TEMPLATE, Project, install, render, stop
+from conftest import TEMPLATE, Project, Stack, install, render, stop
 from cookiecutter.main import cookiecutter
+from documents import commands, run, section, sections, sort_imports
 
-# The last commit before jobs/ and devdb/ became folders that an update replaces.
+# The last commit before versions had numbers, and before jobs/ and devdb/ became folders that an
+# update replaces.
 BEFORE = "24ba54eb6e6cc060228a314608abe4ed63cac7c4"
-KEPT = {".env", ".venv", ".devdb", "uv.lock"}
+UPGRADE = "docs/upgrade.md"
+HERE = "https://github.com/ORG/REPO"
+PARTS = ("NAME", "EMAIL")
+IDENTITY = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
+
+# What the README of the first layout said to remove the sample, but for its tables.
+REMOVE = """\
+rm -r myapp tasks/myapp.py
+rm tests/test_contacts_csv.py tests/test_services.py tests/test_views.py tests/test_worker.py
+sed -i.old '/"myapp[".]/d' my_project/settings.py my_project/urls.py
+rm my_project/*.old
+"""
+
+# The line that CHANGELOG.md adds to .cruft.json for projects of before 0.1.0.
+SKIP = """sed -i 's/^{/{ "skip": [".env"],/' .cruft.json"""
 
 FILL = """
 from io import BytesIO
@@ -63,45 +82,234 @@ def static_urls(project: Project) -> set[str]:
     return {*json.loads(manifest.read_text())["paths"]}
 
 
-def template_of(commit: str, folder: Path) -> Path:
-    """Unpack the template as it was; skip where the checkout has no history."""
-    archive = ["git", "archive", "--format=tar", commit]
-    done = subprocess.run(archive, check=False, cwd=TEMPLATE, capture_output=True)
-    if done.returncode:
-        pytest.skip(f"this checkout does not go back to {commit[:7]}")
-    with tarfile.open(fileobj=BytesIO(done.stdout)) as files:
-        files.extractall(folder, filter="data")
-    return folder
+def git(folder: Path, *command: str) -> str:
+    return subprocess.check_output(["git", *command], cwd=folder, text=True)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Return what git would commit, by relative path."""
+    listed = git(folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    paths = {path: folder / path for path in listed.split("\0") if path}
+    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Path:
+    """A clone of the template whose last commit holds the files of this checkout."""
+    clone = tmp_path / "template"
+    git(TEMPLATE, "clone", "--quiet", str(TEMPLATE), str(clone))
+    git(clone, "rm", "--quiet", "-r", ".")
+    for name, content in files(TEMPLATE).items():
+        path = clone / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        shutil.copymode(TEMPLATE / name, path)
+    git(clone, "add", "--all")
+    git(clone, *IDENTITY, "commit", "--quiet", "--allow-empty", "--message=Now")
+    return clone
+
+
+@pytest.fixture(params=[BEFORE, "tag"], ids=["first", "tag"])
+def version(request: pytest.FixtureRequest) -> str:
+    """The commit or tag that a project was rendered from."""
+    found = subprocess.run(
+        ["git", "describe", "--tags", "--abbrev=0"]
+        if request.param == "tag"
+        else ["git", "rev-parse", "--verify", f"{request.param}^{{commit}}"],
+        check=False,
+        cwd=TEMPLATE,
+        capture_output=True,
+        text=True,
+    )
+    if found.returncode:
+        pytest.skip(f"this checkout has no {request.param[:7]}")
+    return found.stdout.strip()
+
+
+@pytest.fixture
+def old(template: Path, version: str, tmp_path: Path) -> Iterator[Project]:
+    """A project of that version, committed to git."""
+    folder = tmp_path / "version"
+    with tarfile.open(fileobj=BytesIO(archive(template, version))) as tar:
+        tar.extractall(folder, filter="data")
+    path = cookiecutter(str(folder), no_input=True, output_dir=str(tmp_path / "p"))
+    project = Project(Path(path), "my_project", "myapp")
+    roles = ("AUTHOR", "COMMITTER")
+    project.env |= {f"GIT_{role}_{part}": "ann@example.com" for role in roles for part in PARTS}
+    git(project.path, "init", "--quiet")
+    commit(project)
+    yield project
+    stop(project)
+
+
+def archive(template: Path, version: str) -> bytes:
+    command = ["git", "archive", "--format=tar", version]
+    return subprocess.check_output(command, cwd=template)
+
+
+def rendered(folder: Path) -> Path:
+    """Render today's template into a git repository."""
+    path = render(folder / "today").path
+    git(path, "init", "--quiet")
+    return path
+
+
+def commit(project: Project) -> None:
+    run(project, "git add --all; git commit --quiet --message=Mine")
+
+
+def update(project: Project, today: Project, template: Path, version: str) -> set[str]:
+    """Do what docs/upgrade.md says; return the files that have conflicts."""
+    link, *rest = commands(section(today, UPGRADE, "Link the project, once"))
+    assert HERE in link
+    link = re.sub("--checkout .+", f"--checkout {version}", link.replace(HERE, f"{template}"))
+    run(project, "\n".join([f"yes '' | {link}", SKIP, *rest]))
+    run(project, "\n".join(commands(section(today, UPGRADE, "Update"))))
+    assert not [*project.path.rglob("*.rej")]
+    return {*git(project.path, "diff", "--name-only", "--diff-filter=U").split()}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_project_of_the_first_layout_is_updated(tmp_path: Path) -> None:
-    template = template_of(BEFORE, tmp_path / "template")
-    path = cookiecutter(str(template), no_input=True, output_dir=str(tmp_path / "p"))
-    project = install(Project(Path(path), "my_project", "myapp"), "3.11")
-    try:
-        project.run("manage.py", "devdb", "up")
-        urls = static_urls(project)
-        shell(project, FILL)
+def test_an_untouched_project_becomes_todays(
+    old: Project, project: Project, template: Path, version: str, tmp_path: Path
+) -> None:
+    install(old, "3.11")
+    commit(old)  # uv.lock
+    old.run("manage.py", "devdb", "up")
+    urls = static_urls(old)
+    shell(old, FILL)
 
-        for entry in project.path.iterdir():
-            if entry.name not in KEPT:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        today = render(tmp_path / "today").path
-        shutil.copytree(today, project.path, dirs_exist_ok=True)
-        project.run("manage.py", "devdb", "up")
-        project.run("manage.py", "check", "--database=default", "--fail-level=WARNING")
-        # One at a time: the import defers one more, for the summary.
-        worker = ("procrastinate", "--app=tasks.app", "worker", "--one-shot", "-c1")
-        project.run(*worker, PYTHONPATH=".")
+    assert not update(old, project, template, version)
+    found = files(old.path)
+    del found[".cruft.json"], found["uv.lock"]
+    assert found == files(rendered(tmp_path))
 
-        found = json.loads(shell(project, LOOK))
-        assert found["users"] == ["dev"]
-        assert found["imports"] == ["done"]
-        assert found["contacts"] == ["ann@example.com"]
-        assert {name for name, _ in found["jobs"]} >= NAMES
-        assert {status for _, status in found["jobs"]} == {"succeeded"}
-        assert static_urls(project) >= urls
-    finally:
-        stop(project)
+    run(old, "\n".join(commands(section(project, UPGRADE, "Look at the result"))))
+    old.run("manage.py", "check", "--database=default", "--fail-level=WARNING")
+    # One at a time: the import defers one more, for the summary.
+    worker = ("procrastinate", "--app=tasks.app", "worker", "--one-shot", "-c1")
+    old.run(*worker, PYTHONPATH=".")
+    data = json.loads(shell(old, LOOK))
+    assert data["users"] == ["dev"]
+    assert data["imports"] == ["done"]
+    assert data["contacts"] == ["ann@example.com"]
+    assert {name for name, _ in data["jobs"]} >= NAMES
+    assert {status for _, status in data["jobs"]} == {"succeeded"}
+    assert static_urls(old) >= urls
+
+
+def remove_sample(folder: Path) -> None:
+    """Remove the files of the sample, as the project's own docs say."""
+    jobs = folder / "docs" / "jobs.md"
+    if jobs.exists():
+        steps = commands(sections(jobs.read_text())["Remove the sample"])
+        script = "\n".join(step for step in steps if step.startswith(("rm", "sed")))
+    else:
+        script = REMOVE
+    subprocess.run(["sh", "-ec", script], cwd=folder, check=True)
+
+
+@pytest.mark.slow
+def test_a_project_without_the_sample_stays_without_it(
+    old: Project, project: Project, template: Path, version: str, tmp_path: Path
+) -> None:
+    remove_sample(old.path)
+    commit(old)
+    assert not update(old, project, template, version)
+    run(old, again(project))
+    today = rendered(tmp_path)
+    remove_sample(today)  # test_sample.py shows that what is left is green
+    found = files(old.path)
+    del found[".cruft.json"]
+    assert found == files(today)
+
+
+def again(project: Project) -> str:
+    """Return the lines of *Remove the sample* that an update makes necessary once more."""
+    steps = commands(section(project, "docs/jobs.md", "Remove the sample"))
+    return "\n".join(step for step in steps if "sed" in step or ".old" in step)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_changed_project_keeps_its_changes(
+    old: Project,
+    project: Project,
+    template: Path,
+    version: str,
+    stack: Stack,
+    mypy_cache: dict[str, str],
+) -> None:
+    """Settings, the user's model and README are changed, and there is an app more."""
+    install(old, stack.python)
+    edit(old, "my_project/settings.py", 'TIME_ZONE = "UTC"', 'TIME_ZONE = "Europe/Berlin"')
+    field = "\n\n    phone = models.CharField(max_length=20, blank=True)\n"
+    edit(old, "users/models.py", 'add yours here."""\n', f'add yours here."""{field}')
+    edit(old, "users/models.py", "\n\n\nclass", "\nfrom django.db import models\n\n\nclass")
+    edit(old, "README.md", "# My Project\n", "# The shop\n\nIt sells tea.\n")
+    old.run("manage.py", "startapp", "shop")
+    old.run("manage.py", "makemigrations", "users")
+    old.run("manage.py", "devdb", "up")
+    commit(old)
+
+    conflicts = update(old, project, template, version)
+    assert conflicts <= {"README.md", "my_project/settings.py", "users/models.py"}
+    for name in conflicts:
+        path = old.path / name
+        path.write_text(re.sub(CONFLICT, r"\1", path.read_text(), flags=re.DOTALL))
+    changed = files(old.path)
+    assert b"Europe/Berlin" in changed["my_project/settings.py"]
+    assert b"phone" in changed["users/models.py"]
+    assert b"It sells tea." in changed["README.md"]
+    if version == BEFORE:
+        follow_changelog(old)
+
+    stack.lend(old).env.update(mypy_cache)
+    run(old, "\n".join(commands(section(project, UPGRADE, "Look at the result"))))
+    run(old, "\n".join(commands(section(project, "README.md", "Test"))))
+
+
+# What the project has, and what the template has.
+CONFLICT = "<<<<<<< ours\n(.*?)=======\n.*?>>>>>>> theirs\n"
+
+
+def follow_changelog(project: Project) -> None:
+    """Change the project's own app as the heading 0.1.0 says."""
+    tests = project.path / "shop" / "tests"
+    tests.mkdir()
+    (tests / "__init__.py").touch()
+    (project.path / "tests" / "test_shop.py").rename(tests / "test_shop.py")
+    edit(project, "shop/tests/test_shop.py", "from .kit import", "from jobs.testing import")
+    edit(project, "pyproject.toml", '"myapp",\n', '"myapp",\n    "shop",\n')
+    sort_imports(project)
+
+
+def edit(project: Project, name: str, old: str, new: str) -> None:
+    """Replace a text in one of the project's files."""
+    path = project.path / name
+    assert path.read_text().count(old) == 1
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_no_migration_that_landed_is_changed_renamed_or_removed() -> None:
+    """An update would delete a migration that has been applied."""
+    since = ["git", "diff", "--name-status", "--no-renames", "--diff-filter=DM"]
+    log = ["git", "log", *since[2:], "--format=", f"{BEFORE}..HEAD"]
+    where = ["--", "*/migrations/0*.py"]
+    found = [
+        subprocess.run(
+            [*command, *where], check=False, cwd=TEMPLATE, capture_output=True, text=True
+        )
+        for command in (log, [*since, "HEAD"])
+    ]
+    if any(done.returncode for done in found):
+        pytest.skip("this checkout has no history")
+    assert not "".join(done.stdout for done in found), "add a new migration instead"
+
+
+def test_the_version_is_the_newest_in_the_changelog() -> None:
+    version = json.loads((TEMPLATE / "cookiecutter.json").read_text())["_version"]
+    headings = re.findall("^## (.+)$", (TEMPLATE / "CHANGELOG.md").read_text(), re.MULTILINE)
+    own = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
+    assert version == headings[0] == own
