@@ -9,7 +9,9 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import yaml
 from conftest import Project, find_uv
 
 HEADING = re.compile(r"(#+) (.+)")
@@ -62,6 +64,11 @@ def blocks(text: str, language: str = "") -> Iterator[Block]:
 def commands(text: str) -> list[str]:
     """Return the lines of the blocks that are run."""
     return [line for block in blocks(text, "sh") for line in block.content.splitlines()]
+
+
+def workflow(project: Project) -> Any:
+    """Return the content of the project's workflow for GitHub."""
+    return yaml.safe_load((project.path / ".github" / "workflows" / "ci.yml").read_text())
 
 
 def follow(project: Project, text: str) -> None:

@@ -19,14 +19,13 @@ from conftest import (
     Stack,
     Start,
     both_stacks,
-    find_uv,
     free_port,
     render,
     stop,
     wait_until,
 )
 from contacts_file import make_contacts_file
-from documents import commands, section
+from documents import run, section, workflow
 from site_at_work import (
     DEVELOPMENT,
     VARIABLES,
@@ -200,22 +199,23 @@ def test_a_job_that_does_not_stop_is_put_back_and_runs_again(
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_a_clone_works_with_the_commands_of_its_readme(site: Project, tmp_path: Path) -> None:
+def test_the_workflow_passes_in_a_clone(
+    site: Project, tmp_path: Path, system_postgres: str
+) -> None:
     clone = Project(tmp_path / "clone", site.slug, site.app)
-    clone.env["PATH"] += os.pathsep + str(Path(find_uv()).parent)
     clone.env["UV_PYTHON"] = site.env["UV_PYTHON"]
     for command in ("init -q", "add -A", f"checkout-index -a --prefix={clone.path}/"):
         subprocess.run(["git", *command.split()], cwd=site.path, check=True)
     shutil.rmtree(site.path / ".git")
-    test = commands(section(clone, "README.md", "Test"))
 
     (copy,) = re.findall(r"`(cp .+?)`", section(clone, "README.md", "Start"))
     assert f"`{copy}`" in clone.run("manage.py", "check", check=False).stdout
-    try:
-        for line in (copy, *test):
-            subprocess.run(line, shell=True, cwd=clone.path, env=clone.env, check=True)
-    finally:
-        clone.run("manage.py", "devdb", "stop")
+    job = workflow(clone)["jobs"]["test"]
+    (variable,) = job["env"]
+    for step in job["steps"]:
+        if "run" in step:
+            run(clone, step["run"], **{variable: system_postgres})
+    assert "Not running" in clone.run("manage.py", "devdb", "status").stdout
 
 
 @pytest.mark.slow
@@ -225,7 +225,6 @@ def test_another_postgresql_can_be_used(
 ) -> None:
     site.run("manage.py", "devdb", "stop")
     own = {"DATABASE_URL": system_postgres}
-    assert "passed" in site.run("pytest", **own).stdout
 
     running = start(site, *DEVELOPMENT, **own)
     running.wait_for("Starting worker on all queues", 60)
