@@ -1,6 +1,6 @@
 # Commands only; logic belongs in scripts/.
 # With CI set, `make test` also runs the slow tests. `make test-all` runs the exhaustive ones too.
-.PHONY: help demo quick test test-all pictures lint bench bench-quick
+.PHONY: help demo quick test test-all pictures lint bench bench-quick render-diff
 
 # Tests mostly wait, so use more processes than cores. The exhaustive tests measure times, so they
 # run one at a time.
@@ -12,6 +12,7 @@ help:
 	@echo "make test      run the template's tests, except the slow ones"
 	@echo "make test-all  run all tests"
 	@echo "make pictures  retake the screenshots in docs/ after the pages changed"
+	@echo "make render-diff BASE=main   show what a change does to a rendered project"
 	@echo "make lint      check the template's own Python"
 	@echo "make bench     compare the project with other job queues; bench-quick takes 5 minutes"
 
@@ -30,6 +31,10 @@ test-all:
 
 pictures:
 	@PICTURES=1 scripts/uv run pytest -m "pictures and not slow"
+
+BASE ?= HEAD
+render-diff:
+	@scripts/render-diff $(BASE)
 
 lint:
 	@scripts/uv run ruff check

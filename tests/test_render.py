@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import TEMPLATE, Project, Stack, clean_environment, render
+from conftest import TEMPLATE, Project, Stack, clean_environment, find_uv, render
 from cookiecutter.exceptions import FailedHookException
 
 from template_answers import problem_with
@@ -338,3 +339,32 @@ def test_rendering_needs_no_network(tmp_path: Path) -> None:
     template = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
     subprocess.run([*offline, *template, "-o", str(tmp_path)], check=True, env=clean_environment())
     assert sorted(files(tmp_path / "my_project")) == named("my_project", "myapp")
+
+
+def test_a_change_is_shown_as_the_user_gets_it(tmp_path: Path) -> None:
+    clone = tmp_path / "template"
+    subprocess.run(["git", "clone", "--quiet", str(TEMPLATE), str(clone)], check=True)
+    shutil.copy(TEMPLATE / "Makefile", clone)
+    shutil.copytree(TEMPLATE / "scripts", clone / "scripts", dirs_exist_ok=True)
+    settings = clone / PROJECT.name / PROJECT.name / "settings.py"
+    settings.write_text(text(settings).replace('LANGUAGE_CODE = "en-us"', 'LANGUAGE_CODE = "de"'))
+
+    def diff(base: str) -> subprocess.CompletedProcess[str]:
+        command = ["make", "--no-print-directory", "render-diff", f"BASE={base}"]
+        env = clean_environment() | {"UV": find_uv()}
+        env["PATH"] = f"{Path(find_uv()).parent}{os.pathsep}{env['PATH']}"
+        return subprocess.run(
+            command, check=False, cwd=clone, env=env, capture_output=True, text=True
+        )
+
+    done = diff("HEAD")
+    assert done.returncode == 0, done.stderr
+    assert re.findall("^[-+].+$", done.stdout, re.MULTILINE) == [
+        "--- a/before/my_project/my_project/settings.py",
+        "+++ b/after/my_project/my_project/settings.py",
+        '-LANGUAGE_CODE = "en-us"',
+        '+LANGUAGE_CODE = "de"',
+    ]
+    wrong = diff("nowhere")
+    assert wrong.returncode
+    assert "BASE must be a commit" in wrong.stderr
