@@ -16,7 +16,7 @@ from conftest import Project, find_uv
 
 HEADING = re.compile(r"(#+) (.+)")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PATH = re.compile(r"`([\w/]+/\w+\.py)`")
+PATH = re.compile(r"`([\w/]+/\w+\.py|pyproject\.toml)`")
 # The imports at the top of a file, each on one line or in brackets.
 IMPORTS = re.compile(r"(?:(?:from|import) [^(\n]+(?:\([^)]*\))?\n|\n)+")
 

