@@ -63,7 +63,7 @@ def make_objects(owner: User) -> dict[type[Model], Model]:
 
 def fill(pattern: str, objects: dict[type[Model], Model]) -> str:
     """Return an address that fits a pattern."""
-    owner = objects[User]
+    owner = User.objects.get(pk=objects[User].pk)  # as it is before the next login
     by_name = {f"{model._meta.app_label}/{model._meta.model_name}": model for model in objects}
     about = next((by_name[name] for name in by_name if f"/{name}/" in pattern), None)
     if about is None:

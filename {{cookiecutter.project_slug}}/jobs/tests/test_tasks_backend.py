@@ -667,10 +667,10 @@ def test_results_are_pruned_with_their_jobs() -> None:
 
 
 @pytest.mark.django_db
-def test_the_admin_lists_tasks(client: Client) -> None:
+def test_the_jobs_pages_list_tasks(client: Client) -> None:
     client.force_login(User.objects.create_superuser("staff"))
     note.enqueue(1)
-    page = client.get("/admin/jobs/queuedjob/", {"task": "django.task"})
+    page = client.get("/jobs/list/", {"task": "django.task"})
     assert note.module_path in page.content.decode()
 
 
