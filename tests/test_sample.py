@@ -43,6 +43,8 @@ NOT_OURS = (".git", ".venv", ".devdb", "__pycache__", ".mypy_cache", ".ruff_cach
 
 # Django's forms and messages have these classes, and no template of ours names them.
 CLASSES_OF_DJANGO = {"errorlist", "helptext", "warning"}
+# The pages of jobs take these classes from a job.
+CLASSES_OF_STATES = {"running", "succeeded"}
 
 
 OTHERS = pytest.param({"project_slug": "zebra", "app_name": "aa"}, marks=pytest.mark.slow)
@@ -81,7 +83,7 @@ def traces(project: Project) -> list[str]:
         if path.is_file() and not set(NOT_OURS) & set(path.relative_to(project.path).parts)
     }
     word = re.compile(rf"\b{project.app}\b|contacts?\b", re.IGNORECASE)
-    classes = set(CLASSES_OF_DJANGO)
+    classes = CLASSES_OF_DJANGO | CLASSES_OF_STATES
     for path, text in files.items():
         if path.suffix == ".html":
             for names in re.findall('class="([^"]*)"', text):
