@@ -64,7 +64,8 @@ class RowReader:
     searched for the end of a cell twice, and reading can resume after any row.
 
     Args:
-        pieces: The text after the cursor, in pieces of any length.
+        pieces: The text after the cursor, in pieces of any length. Each line must be
+            shorter than two of the longest rows; `stored_text.store` sees to that.
         names: The columns' names in the header.
         delimiter: The character between two columns.
         line: How many lines have been read.

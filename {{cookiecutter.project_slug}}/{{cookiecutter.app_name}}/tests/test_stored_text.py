@@ -7,7 +7,7 @@ import pytest
 from users.models import User
 
 from .. import stored_text
-from ..contacts_csv import BadFile, RowReader
+from ..contacts_csv import MAX_ROW_LENGTH, BadFile, RowReader
 from ..models import ContactImport
 from .conftest import CsvFile
 
@@ -72,6 +72,18 @@ def test_pieces_hold_a_megabyte_at_most(
 def test_a_line_that_is_too_long_is_rejected(contact_import: ContactImport) -> None:
     with pytest.raises(BadFile, match="A line is longer than 1,100,000 characters"):
         store(contact_import, BytesIO(b"x" * 2_000_000))
+
+
+def test_the_longest_line_that_is_stored_is_read_as_one(
+    contact_import: ContactImport,
+) -> None:
+    # It begins and ends in pieces that have a line end.
+    piece = "x" * stored_text.PIECE_LENGTH
+    line = piece[1:] + piece * (MAX_ROW_LENGTH // len(piece)) + piece[1:]
+    stored_text.store(contact_import, BytesIO(f"\n{line}\n".encode()))
+    pieces = stored_text.read(contact_import)
+    rows = RowReader(pieces, ["email"], ",", line=0, cursor=0)
+    assert [row.values for row in rows.read_chunk(rows=2)] == [[line]]
 
 
 @pytest.mark.parametrize("piece_length", [7, 1_000])
