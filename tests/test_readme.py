@@ -321,6 +321,10 @@ def test_production_is_tried_at_home(copy: Project, start: Start) -> None:
 
     wait_until(is_ready)
     running.wait_for("Starting worker")
+    ((header, value, page),) = re.findall(r"`curl --header '(.+): (.+)' (\S+)`", text)
+    answer = httpx.get(page, headers={header: value})
+    assert answer.status_code == 200
+    assert "Password" in answer.text
 
     lines = (copy.path / ".env.production").read_text().splitlines()
     variables = dict(line.split("=", 1) for line in lines)

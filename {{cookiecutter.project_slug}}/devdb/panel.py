@@ -1,6 +1,7 @@
 """The developers' panel: the newest jobs, and which files they come from."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -24,7 +25,8 @@ def developers_panel(
 
     A context processor. Only pages that use the variable query the queue.
     """
-    return {"developers_panel": render_panel} if settings.DEBUG else {}
+    page = request.resolver_match.func.__module__ if request.resolver_match else ""
+    return {"developers_panel": partial(render_panel, page)} if settings.DEBUG else {}
 
 
 @require_safe
@@ -35,8 +37,12 @@ def panel(request: HttpRequest) -> HttpResponse:
     return HttpResponse(render_panel())
 
 
-def render_panel() -> SafeString:
-    """Return the panel's HTML: the newest jobs, except maintenance."""
+def render_panel(page: str = "") -> SafeString:
+    """Return the panel's HTML: the newest jobs, except maintenance.
+
+    Args:
+        page: The module of the page's view.
+    """
     events = ProcrastinateEvent.objects.order_by("at", "pk")
     newest = QueuedJob.objects.exclude(task_name__startswith="maintenance.")
     newest = newest.order_by("-pk").prefetch_related(
@@ -45,13 +51,17 @@ def render_panel() -> SafeString:
     jobs = list(newest[:SHOWN])[::-1]
     context: dict[str, Any] = {
         "jobs": jobs,
-        "app": _find_app(jobs[-1].task_name if jobs else ""),
+        "app": _find_app(jobs[-1].task_name if jobs else "", page),
         "active": any(job.status in ("todo", "doing") for job in jobs),
     }
     return render_to_string("devdb/panel.html", context)
 
 
-def _find_app(task_name: str) -> str:
-    """Return the app that declares a task, or else any app that declares one."""
-    job = declared.get(task_name) or next(iter(declared.values()), None)
-    return job.func.__module__.removesuffix(".tasks") if job else ""
+def _find_app(task_name: str, page: str) -> str:
+    """Return the app that declares a task, or the page's, or the last that has one."""
+    apps = {
+        name: job.func.__module__.removesuffix(".tasks")
+        for name, job in declared.items()
+    }
+    of_page = (app for app in apps.values() if page.startswith(f"{app}."))
+    return apps.get(task_name) or next(of_page, "") or next(reversed(apps.values()), "")

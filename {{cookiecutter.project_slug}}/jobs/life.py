@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
@@ -62,10 +63,14 @@ def life_of(job: QueuedJob, *, failures: bool) -> list[dict[str, Any]]:
 
 
 def fold(traceback: str) -> list[tuple[bool, int, str]]:
-    """Split a traceback into parts: of libraries or not, how many frames, the text."""
+    """Split a traceback into parts: of libraries or not, how many frames, the text.
+
+    This package counts as a library.
+    """
     parts = re.split(r'^(?=  File "|\S)', traceback, flags=re.MULTILINE)
+    here = re.escape(str(Path(__file__).parent))
     library = re.compile(
-        r'  File "(<frozen|.*[/\\](site-packages|python3[^/\\]*)[/\\])'
+        rf'  File "(<frozen|({here}|.*[/\\](site-packages|python3[^/\\]*))[/\\])'
     )
     folded = []
     for inside, group in groupby(

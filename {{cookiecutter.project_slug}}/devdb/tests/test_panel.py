@@ -14,7 +14,7 @@ from pytest_django import Settings
 
 from jobs.bridge import Job, cancel_job, declared, job
 
-from ..panel import SHOWN
+from ..panel import SHOWN, render_panel
 
 PANEL = "/devdb/panel/"
 PAGE = Template(f"{VARIABLE_TAG_START} developers_panel {VARIABLE_TAG_END}")
@@ -77,6 +77,19 @@ def test_a_template_variable_shows_the_panel(
     page = PAGE.render(RequestContext(rf.get("/")))
     assert '<aside class="card panel"' in page
     assert "No jobs yet." in page
+
+
+@pytest.mark.parametrize(
+    ("page", "app"), [("shop.views", "shop"), ("elsewhere.views", "zoo")]
+)
+def test_without_jobs_the_panel_names_the_app_of_the_page(
+    send: Job[[]], monkeypatch: pytest.MonkeyPatch, db: None, page: str, app: str
+) -> None:
+    def feed() -> None: ...
+
+    feed.__module__ = "zoo.tasks"
+    monkeypatch.setitem(declared, "zoo.feed", dataclasses.replace(send, func=feed))
+    assert f"<code>{app}/services.py</code>" in render_panel(page)
 
 
 def test_without_debug_there_is_no_panel(

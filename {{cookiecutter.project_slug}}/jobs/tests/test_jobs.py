@@ -16,9 +16,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from .. import bridge, search
+from .. import bridge, retry, search
 from ..actions import ACTIONS, act
 from ..life import fold
+from ..management.commands.jobs import Command
 from ..models import JobFailure, QueuedJob
 
 User: Any = get_user_model()
@@ -359,13 +360,14 @@ def test_long_arguments_are_clipped(admin_client: Client) -> None:
 
 def test_the_frames_of_libraries_are_folded() -> None:
     own = '  File "/srv/tasks/shop.py", line 7, in ship\n    call()\n'
+    here = f'  File "{retry.__file__}", line 1, in f\n    g\n'
     library = '  File "/srv/site-packages/x.py", line 1, in f\n    g\n'
     standard = '  File "/usr/lib/python3.13/json.py", line 1, in f\n    g\n'
-    text = (
-        f"Traceback (most recent call last):\n{own}{library}{standard}KeyError: 'x'\n"
-    )
+    text = f"Traceback (most recent call last):\n{here}{own}{library}{standard}KeyError: 'x'\n"
     assert fold(text) == [
-        (False, 2, f"Traceback (most recent call last):\n{own}"),
+        (False, 1, "Traceback (most recent call last):\n"),
+        (True, 1, here),
+        (False, 1, own),
         (True, 2, library + standard),
         (False, 1, "KeyError: 'x'\n"),
     ]
@@ -415,13 +417,17 @@ def test_the_command_lists_shows_and_acts(ship: bridge.Job[...]) -> None:
     job = QueuedJob.objects.filter(pk=pk)
     for status in ("doing", "failed"):
         job.update(status=status)
-    JobFailure.objects.create(job_id=pk, attempt=1, exception="Late", message="no van")
+    frame = f'  File "{retry.__file__}", line 1, in f\n'
+    late = JobFailure(job_id=pk, attempt=1, exception="Late", message="no van")
+    late.traceback = f"{frame}shop.Late: no van\n"
+    late.save()
     other = make_job("failed", task_name="mail")
     assert f"{pk}  failed" in run("list", "--state=failed", "--task=ship")
     assert f"--before={other.pk}" in run("list", "--limit=1")
     shown = run("show", pk)
     assert f"ship[{pk}]: failed, in the queue ships" in shown
-    assert "attempt 1: Late: no van" in shown
+    assert "attempt 1: Late: no van\n  1 frame of libraries\nshop.Late" in shown
+    assert frame in run("show", pk, "--full")
     assert "Failed for good" in shown
     assert run("run-again", "--task=ship") == "Run again: 1 of 1 jobs\n"
     assert run("cancel", pk) == "Cancel: 1 of 1 jobs\n"
@@ -431,3 +437,14 @@ def test_the_command_lists_shows_and_acts(ship: bridge.Job[...]) -> None:
     for wrong in (["cancel", pk], ["run-again"], ["show", 0], ["ask-to-stop", pk]):
         with pytest.raises(CommandError):
             run(*wrong)
+
+
+@pytest.mark.parametrize(("command", "limit"), [("list", 50), ("cancel", 10_000)])
+def test_each_command_has_a_limit_of_its_own(
+    capsys: pytest.CaptureFixture[str], command: str, limit: int
+) -> None:
+    parser = Command().create_parser("manage.py", "jobs")
+    assert parser.parse_args([command]).limit == limit
+    with pytest.raises(SystemExit):
+        parser.parse_args([command, "--help"])
+    assert f"by default, {limit}" in " ".join(capsys.readouterr().out.split())

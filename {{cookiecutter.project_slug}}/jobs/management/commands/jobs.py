@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.template.defaultfilters import pluralize
 
 from jobs import search
 from jobs.actions import ACTIONS, act
@@ -14,6 +15,20 @@ NAMES = {
 }
 
 
+def add_filters(parser: CommandParser, *, limit: int) -> None:
+    """Declare the options that choose jobs."""
+    parser.add_argument("--state", default="", choices=search.STATES)
+    parser.add_argument("--task", default="", help="its name, or all")
+    parser.add_argument("--queue", default="")
+    parser.add_argument(
+        "--ended", default="", choices=search.PERIODS, help="changed within it"
+    )
+    parser.add_argument("--text", default="", help="what to search for")
+    text = f"at most so many jobs; by default, {limit}"
+    parser.add_argument("--limit", type=int, default=limit, help=text)
+    parser.add_argument("--before", type=int, help="only jobs with a lower id")
+
+
 class Command(BaseCommand):
     """List jobs, show one, or act on some."""
 
@@ -21,32 +36,23 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
-        filters = CommandParser(add_help=False)
-        filters.add_argument("--state", default="", choices=search.STATES)
-        filters.add_argument("--task", default="", help="its name, or all")
-        filters.add_argument("--queue", default="")
-        filters.add_argument(
-            "--ended", default="", choices=search.PERIODS, help="changed within it"
-        )
-        filters.add_argument("--text", default="", help="what to search for")
-        filters.add_argument("--limit", type=int, default=50, help="by default, 50")
-        filters.add_argument("--before", type=int, help="only jobs with a lower id")
         commands = parser.add_subparsers(dest="command", required=True)
-        commands.add_parser("list", parents=[filters], help="list the newest jobs")
+        add_filters(commands.add_parser("list", help="list the newest jobs"), limit=50)
         show = commands.add_parser("show", help="show one job's life")
         show.add_argument("id", type=int)
+        show.add_argument("--full", action="store_true", help="show all frames")
         for name in NAMES:
             text = f"{name.replace('-', ' ')}: these jobs, or all that match"
-            one = commands.add_parser(name, parents=[filters], help=text)
+            one = commands.add_parser(name, help=text)
             one.add_argument("ids", type=int, nargs="*", metavar="id")
-            one.set_defaults(limit=10_000)
+            add_filters(one, limit=10_000)
 
     def handle(self, *, command: str, **options: Any) -> None:
         """Do what the command line says."""
         if command == "list":
             self.list_jobs(self.find(options))
         elif command == "show":
-            self.show(options["id"])
+            self.show(options["id"], full=options["full"])
         else:
             self.act(NAMES[command], options)
 
@@ -79,8 +85,12 @@ class Command(BaseCommand):
         if found.older is not None:
             self.stdout.write(f"Go on with --before={found.older}")
 
-    def show(self, pk: int) -> None:
+    def show(self, pk: int, *, full: bool) -> None:
         """Print a job and its life.
+
+        Args:
+            pk: The job's id.
+            full: Whether to print the frames of libraries, too.
 
         Raises:
             CommandError: There is no such job.
@@ -93,7 +103,13 @@ class Command(BaseCommand):
         for entry in life_of(job, failures=True):
             text = entry.get("text")
             if failure := entry.get("failure"):
-                text = f"{failure}: {failure.message}\n{failure.traceback.rstrip()}"
+                frames = "".join(
+                    f"  {count} frame{pluralize(count)} of libraries\n"
+                    if library and not full
+                    else part
+                    for library, count, part in entry["frames"]
+                )
+                text = f"{failure}: {failure.message}\n{frames.rstrip()}"
             self.stdout.write(f"{entry['at']:%Y-%m-%d %H:%M:%S}  {text}")
 
     def act(self, name: str, options: dict[str, Any]) -> None:
