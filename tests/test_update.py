@@ -231,7 +231,7 @@ def again(project: Project) -> str:
     return "\n".join(step for step in steps if "sed" in step or ".old" in step)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.timeout(600)
 def test_a_changed_project_keeps_its_changes(
     old: Project,
@@ -245,7 +245,8 @@ def test_a_changed_project_keeps_its_changes(
     install(old, stack.python)
     edit(old, "my_project/settings.py", 'TIME_ZONE = "UTC"', 'TIME_ZONE = "Europe/Berlin"')
     field = "\n\n    phone = models.CharField(max_length=20, blank=True)\n"
-    edit(old, "users/models.py", 'add yours here."""\n', f'add yours here."""{field}')
+    add_field = 'add yours here."""\n', f'add yours here."""{field}'
+    edit(old, "users/models.py", *add_field)
     edit(old, "users/models.py", "\n\n\nclass", "\nfrom django.db import models\n\n\nclass")
     edit(old, "README.md", "# My Project\n", "# The shop\n\nIt sells tea.\n")
     old.run("manage.py", "startapp", "shop")
@@ -258,6 +259,9 @@ def test_a_changed_project_keeps_its_changes(
     for name in conflicts:
         path = old.path / name
         path.write_text(re.sub(CONFLICT, r"\1", path.read_text(), flags=re.DOTALL))
+    if "users/models.py" in conflicts:  # both sides are needed
+        shutil.copy(project.path / "users" / "models.py", old.path / "users" / "models.py")
+        edit(old, "users/models.py", *add_field)
     changed = files(old.path)
     assert b"Europe/Berlin" in changed["my_project/settings.py"]
     assert b"phone" in changed["users/models.py"]
