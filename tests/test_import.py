@@ -88,13 +88,15 @@ def many(*strategies: Any) -> Callable[[Any], Any]:
         @pytest.mark.timeout(1800)
         @pytest.mark.parametrize("examples", cases)
         def run(examples: int) -> None:
-            settings(
+            chosen = settings(
                 max_examples=examples,
                 deadline=None,
                 database=None,
                 derandomize=examples == 300,
                 suppress_health_check=list(HealthCheck),
-            )(given(*strategies)(test))()
+            )
+            with_examples: Any = given(*strategies)
+            chosen(with_examples(test))()
 
         run.__doc__ = test.__doc__
         return run
