@@ -27,7 +27,7 @@ PROBES = ["health/live", "health/ready", "health/workers"]  # middleware, so the
 
 
 def addresses(resolver: URLResolver, start: str = "") -> Iterator[str]:
-    """Yield the patterns of all addresses, each once."""
+    """Yield the pattern of every address."""
     for entry in resolver.url_patterns:
         pattern = start + str(entry.pattern)
         if isinstance(entry, URLResolver):
@@ -86,7 +86,7 @@ def fill(pattern: str, objects: dict[type[Model], Model]) -> str:
 
 
 def answer(user: User | None, method: str, address: str) -> str:
-    """Return the status of an answer, or where it leads if that is the login page."""
+    """Return the status of an answer; or, for a redirect, whether it leads to the login page."""
     client = Client(raise_request_exception=False)
     with transaction.atomic():
         if user:

@@ -32,7 +32,7 @@ TEMPLATE = Path(__file__).resolve().parent.parent
 # Python and the Django that a resolver picks for it. Django 6 wants Python 3.12.
 STACKS = {"3.11": "5.2", "3.13": "6."}
 
-# The module whose tests share a site, one on each stack.
+# The tests of this module share one site on each stack.
 ONE_SITE = "tests/test_page.py"
 
 # Variables that are removed because they would change what the rendered project does. Others stay:
@@ -105,7 +105,7 @@ class Project:
         self, *command: str, check: object = True, **env: str
     ) -> subprocess.CompletedProcess[str]:
         """Run `uv run <command>` in the project and return it with its output."""
-        # If check were a bool, mypy would reject a dict of texts that is passed as **env.
+        # check is no bool: mypy would reject `**env` then, because its values are texts.
         done = subprocess.run(
             [find_uv(), "run", *command],
             check=False,
@@ -227,7 +227,7 @@ class Stack:
         project.env |= {
             "UV_PYTHON": self.python,
             "UV_PROJECT_ENVIRONMENT": str(self.venv),
-            # A changed project would change the environment for all.
+            # uv must not install a changed project's requirements for all the others.
             "UV_NO_SYNC": "1",
         }
         return project
@@ -261,7 +261,7 @@ server.start()
 
 @contextmanager
 def locked(path: Path) -> Iterator[Path]:
-    """Lock a path, so that one process at a time looks if it exists, and makes it."""
+    """Lock a path: only one process at a time may check whether it exists, and make it."""
     path.parent.mkdir(exist_ok=True)
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,6 +1,7 @@
-"""Imports files whose bytes come in hexadecimal, one a line; run inside a rendered project.
+"""Imports files; run inside a rendered project.
 
-Writes one line of JSON for each: what became of it, and whether its rejected rows come back.
+Each line of the input is a file, in hexadecimal. For each, one line of JSON says what became of
+it, and what is in the download of its rejected rows.
 """
 
 import json

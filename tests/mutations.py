@@ -93,6 +93,7 @@ def retyped(value: ast.expr) -> str:
 
 
 def of_decorators(function: Function) -> Iterator[tuple[str, str, Edit]]:
+    """Yield the fields of the decorators, what happens to each, and the edit."""
     for i, decorator in enumerate(function.decorator_list):
         assert isinstance(decorator, ast.Call)
         kind = ast.unparse(decorator.func)
@@ -157,6 +158,7 @@ def of_decorators(function: Function) -> Iterator[tuple[str, str, Edit]]:
 
 
 def of_signature(function: Function) -> Iterator[tuple[str, str, Edit]]:
+    """Yield the fields of the signature, what happens to each, and the edit."""
     yield "function", "rename", lambda f: setattr(f, "name", f"{f.name}_x")
     for where in ("args", "kwonlyargs"):
         for n, argument in enumerate(getattr(function.args, where)):
@@ -315,7 +317,7 @@ def defer_all() -> dict[str, Any]:
 
 
 def judge(waiting: dict[str, Any]) -> dict[str, Any]:
-    """Return the errors of `check` and of the calls; if there are none, those of the jobs."""
+    """Return the errors of `check` and of the calls; without any, those of new and waiting jobs."""
     from jobs.checks import check_jobs, check_waiting_jobs
 
     try:

@@ -23,7 +23,7 @@ from jobs.models import QueuedJob
 from tasks import app
 from users.models import User
 
-# A part of even the smaller table that test_full_queue.py fills.
+# Smaller than even the smaller table that test_full_queue.py fills.
 search.LARGEST_WINDOW = search.WINDOW
 LIST = "/jobs/list/"
 PAGES = {

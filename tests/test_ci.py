@@ -1,4 +1,4 @@
-"""The rendered project's workflow, pre-commit hooks and update bot, seen by their own programs."""
+"""The rendered project's workflow, pre-commit hooks and update bot, checked by their own tools."""
 
 import subprocess
 import sys
@@ -66,7 +66,7 @@ def test_the_hooks_reject_a_commit(stack: Stack, tmp_path: Path) -> None:
     with pytest.raises(AssertionError) as rejected:
         run(project, f"git add -A; git {identity} commit -qm 2")
     for hook in ("ruff format", "no trailing spaces"):
-        assert f"{hook}" in str(rejected.value)
+        assert hook in str(rejected.value)
     assert str(rejected.value).count("Failed") == 2
 
 

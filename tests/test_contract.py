@@ -260,7 +260,7 @@ def with_shop(installed: Project, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture
 def shop(with_shop: Project, tmp_path: Path) -> Iterator[Project]:
-    """The same, for a test to change."""
+    """A copy of it, which the test may change."""
     project = copy_of(with_shop, tmp_path)
     yield project
     stop(project)
@@ -306,8 +306,8 @@ def test_every_field_of_every_declaration_is_guarded(migrated: Project, step: in
 
 @both_stacks
 def test_check_says_what_is_wrong_and_where(with_shop: Project) -> None:
-    sound, *found = mutate(with_shop, edits=[{}, *(edit for edit, _ in EDITS.values())])
-    assert sound == []
+    unchanged, *found = mutate(with_shop, edits=[{}, *(edit for edit, _ in EDITS.values())])
+    assert unchanged == []
     for (name, (_, expected)), messages in zip(EDITS.items(), found, strict=True):
         said = [message for message in messages if f"(jobs.{name[:4]})" in message]
         assert expected in "\n".join(said), (name, messages)
@@ -359,14 +359,14 @@ def test_waiting_jobs_without_a_task_are_reported(migrated: Project) -> None:
     assert "W003" not in migrated.run("manage.py", "check", "--database=default").stdout
 
 
-def test_waiting_jobs_whose_arguments_no_longer_fit_are_told(migrated: Project) -> None:
+def test_waiting_jobs_whose_arguments_no_longer_fit_are_reported(migrated: Project) -> None:
     code = "from shop import tasks; [tasks.count_stock.defer(sku='a') for _ in range(3)]"
     migrated.run("manage.py", "shell", "-c", code)
     check = ("manage.py", "check", "--database=default")
     assert "W006" not in migrated.run(*check).stdout
     changed = {"shop/tasks.py": BRIDGE, "tasks/shop.py": BODIES}
     wider = "def count_stock(*, sku: str, place: str{}) -> None:"
-    for default, told in ((" = 'here'", False), ("", True)):
+    for default, reported in ((" = 'here'", False), ("", True)):
         edit = {
             path: text.replace("def count_stock(*, sku: str) -> None:", wider.format(default))
             for path, text in changed.items()
@@ -374,7 +374,7 @@ def test_waiting_jobs_whose_arguments_no_longer_fit_are_told(migrated: Project) 
         write(migrated, edit)
         said = migrated.run(*check).stdout
         text = "3 waiting jobs of shop.count_stock: missing a required"
-        assert (f"(jobs.W006) {text}" in said) == told, said
+        assert (f"(jobs.W006) {text}" in said) == reported, said
 
 
 def test_the_worker_does_not_start_with_a_broken_contract(migrated: Project) -> None:

@@ -246,7 +246,7 @@ def test_caddy_is_in_front_of_the_web(site: Project, start: Start, tmp_path: Pat
         }
         lines = ["POST /accounts/login/ HTTP/1.1", *(f"{n}: {v}" for n, v in headers.items())]
         context = ssl.create_default_context(cafile=tmp_path / CERTIFICATE)
-        # Half of the headers, and all but the end of a body.
+        # Requests that stop in their headers, and shortly before the end of their body.
         for unfinished in ("\r\n".join(lines), "\r\n".join([*lines, "", "a" * 2_400_000])):
             for _ in range(20):
                 plain = socket.create_connection((client.base_url.host, client.base_url.port))
@@ -259,7 +259,7 @@ def test_caddy_is_in_front_of_the_web(site: Project, start: Start, tmp_path: Pat
 
 @pytest.fixture
 def kubernetes(project: Project, tmp_path: Path) -> Path:
-    """A folder with the project's files for Kubernetes, and a copy with KEDA's added."""
+    """A copy of the project's files for Kubernetes."""
     folder = tmp_path / "kubernetes"
     shutil.copytree(project.path / "deploy/kubernetes", folder)
     return folder
@@ -347,7 +347,7 @@ for minutes in (-10, 10):
             number("SELECT args FROM procrastinate_jobs")
 
 
-def test_what_nobody_wants_is_deleted_in_one_step(editable: Project) -> None:
+def test_the_files_for_deploying_are_deleted_in_one_step(editable: Project) -> None:
     (command,) = re.findall(r"`(rm -r .+?)`", section(editable, DEPLOY, "Docker Compose"))
     run(editable, command)
     kept = [

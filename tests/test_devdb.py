@@ -443,7 +443,7 @@ def test_root_leaves_the_project_and_its_parents_alone(
     assert list(project.path.iterdir()) == []
 
 
-def test_a_running_server_locks_its_folder_so_that_cleaners_spare_it(
+def test_a_running_server_locks_its_folder_so_that_cleaners_of_tmp_spare_it(
     running: Project,
 ) -> None:
     folder = os.open(running.home, os.O_RDONLY)
@@ -472,7 +472,7 @@ def test_two_first_starts_at_once_make_one_server_every_time(project: Project, _
     test_two_first_starts_at_once_make_one_server(project)
 
 
-def race_warm(project: Project) -> None:
+def start_three_at_once(project: Project) -> None:
     project.call("stop")
     for process in [project.begin("start") for _ in range(3)]:
         finished(process)
@@ -481,13 +481,13 @@ def race_warm(project: Project) -> None:
 
 
 def test_three_starts_at_once_make_one_server(running: Project) -> None:
-    race_warm(running)
+    start_three_at_once(running)
 
 
 @exhaustive
 def test_three_starts_at_once_make_one_server_every_time(running: Project) -> None:
     for _ in range(50):
-        race_warm(running)
+        start_three_at_once(running)
 
 
 def interrupt(project: Project, number: int) -> None:
@@ -567,7 +567,7 @@ def test_no_server_starts_while_a_session_of_the_last_one_lives(
 
 
 @pytest.mark.parametrize("where", ["data", "socket"])
-def test_a_reused_pid_is_neither_believed_nor_signalled(running: Project, where: str) -> None:
+def test_a_reused_pid_is_neither_trusted_nor_signalled(running: Project, where: str) -> None:
     lock = {
         "data": running.data / "postmaster.pid",
         "socket": running.sockets / ".s.PGSQL.5432.lock",
@@ -732,7 +732,7 @@ def test_no_other_user_reads_the_files(shared: Project, stranger: str, file: str
 
 
 @needs_root
-def test_another_process_of_nobody_cannot_enter_through_the_server(
+def test_a_process_of_the_account_nobody_cannot_enter_through_the_server(
     shared: Project,
 ) -> None:
     result = run("ls", f"/proc/{shared.server()}/cwd/", user=NOBODY)
@@ -1098,7 +1098,7 @@ def test_only_up_touches_another_database(site: Site, action: str) -> None:
     assert "DATABASE_URL" in site.fail("devdb", action, DATABASE_HOST="127.0.0.1")
 
 
-def test_ctrl_c_ends_up_without_a_traceback(new_site: Site) -> None:
+def test_ctrl_c_ends_devdb_up_without_a_traceback(new_site: Site) -> None:
     site = new_site
     up = site.begin("devdb", "up")
     assert up.stderr

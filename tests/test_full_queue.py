@@ -37,7 +37,7 @@ FROM procrastinate_jobs WHERE status = 'failed';
 SET session_replication_role = DEFAULT;
 """
 
-# A limit ends a scan, unless a filter makes it go on.
+# A scan below a Limit ends early, unless it has a filter.
 ENDED = re.compile(r"Limit .*\n +->  Seq Scan .*(?:\n(?! +Filter)|$)")
 READS_ALL = re.compile(r"Seq Scan on procrastinate_(jobs|events)\b")
 

@@ -1,4 +1,4 @@
-"""Whatever a file holds: every line is accounted for, nothing grows without limit, no error."""
+"""Whatever a file holds: each line is accounted for, nothing grows without limit or breaks."""
 
 import csv
 import importlib.util
@@ -81,7 +81,7 @@ def short_rows() -> Iterator[None]:
 
 
 def many(*strategies: Any) -> Callable[[Any], Any]:
-    """Run a property test with a few hundred examples in CI, and with many by `test-all`."""
+    """Run a property test with a few hundred examples in CI, and with many more by `make test-all`."""
     cases = [300, pytest.param(30_000, marks=pytest.mark.exhaustive)]
 
     def decorate(test: Any) -> Any:
@@ -169,7 +169,7 @@ def test_reading_can_resume_after_any_row(text: str, rows: int) -> None:
 
 
 @many(TABLES, DELIMITERS)
-def test_what_programs_write_is_read_as_it_was(table: list[list[str]], delimiter: str) -> None:
+def test_what_programs_write_is_read_unchanged(table: list[list[str]], delimiter: str) -> None:
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, lineterminator="\n").writerows(table)
     found = read(text.getvalue(), ["email", "name", "note", "x"], delimiter)
@@ -192,7 +192,7 @@ def test_a_quote_too_many_costs_one_line(lines: list[str], data: st.DataObject) 
 
 
 @many(TABLES, DELIMITERS)
-def test_rejected_rows_come_back_as_they_were(table: list[list[str]], delimiter: str) -> None:
+def test_rejected_rows_are_downloaded_unchanged(table: list[list[str]], delimiter: str) -> None:
     names = ["line", "reason", "email", "name", "note"]
     rows = [row for row in map(trimmed, table) if row]
     file = contacts_csv.write_rows([names, *rows], delimiter=delimiter)
@@ -215,7 +215,7 @@ def test_a_header_is_found_or_rejected(text: str) -> None:
 
 
 class Importer:
-    """A process of the rendered project that imports files, and forgets them."""
+    """A process of the rendered project that imports files, and rolls each import back."""
 
     def __init__(self, project: Project) -> None:
         self.process = subprocess.Popen(

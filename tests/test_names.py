@@ -1,4 +1,4 @@
-"""No answer breaks a project: it is rejected, or the project is as good as with any other."""
+"""Every answer is either rejected, or makes a project that works."""
 
 import ast
 import io
@@ -15,14 +15,14 @@ from conftest import Project, Stack, render
 from cookiecutter.exceptions import FailedHookException
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_render import files, named, text
+from test_render import expected_paths, files, text
 
 from template_answers import problem_with
 
-# What gives names a meaning: the paths of all files, and these files' contents.
+# A name can have a meaning in the path of any file, and in these files.
 CONFIGURATION = ("pyproject.toml", ".gitignore", "Procfile", "Procfile.dev")
 
-# These must find nothing, and the tests must be as many as with other names.
+# These must report nothing. The number of tests must be the same for all names.
 GATE = [
     ("manage.py", "check"),
     ("lint-imports",),
@@ -55,7 +55,7 @@ def ruff(project: Project, *command: str) -> str:
 
 
 def faults(project: Project) -> list[str]:
-    """Return what ruff finds in the project, and where it finds nothing although it should."""
+    """Return what ruff finds in the project, and the files in which it misses a planted error."""
     found = [ruff(project, "check"), ruff(project, "format", "--check")]
     planted = [project.path / project.app / "views.py", project.path / project.slug / "urls.py"]
     for path in planted:
@@ -134,7 +134,7 @@ def test_any_answers_make_a_project_or_one_sentence(tmp_path: Path, renders: int
         else:
             made.append(answers)
             rendered = files(project.path)
-            assert sorted(rendered) == named(project.slug, project.app)
+            assert sorted(rendered) == expected_paths(project.slug, project.app)
             assert list(folder.iterdir()) == [project.path]
             tomllib.loads(text(rendered["pyproject.toml"]))
             for path, file in rendered.items():

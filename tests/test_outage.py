@@ -31,7 +31,7 @@ class Relay(ThreadingTCPServer):
 
 
 class RelayedConnection(BaseRequestHandler):
-    """A connection to the relay's target, as it is when a client connects."""
+    """A connection to the target that the relay has when a client connects."""
 
     def handle(self) -> None:
         assert isinstance(self.server, Relay)
@@ -65,7 +65,8 @@ def test_the_web_follows_a_fail_over(
 ) -> None:
     """The former server goes on, but only reads.
 
-    Then the address leads to another one; or it named both from the beginning, and a dead one.
+    With one host, its address leads to another server then. With three, DATABASE_URL has named
+    both servers from the beginning, and a dead one.
     """
     with psycopg.connect(system_postgres, autocommit=True) as connection:
         connection.execute("CREATE ROLE dev LOGIN SUPERUSER")
@@ -98,7 +99,7 @@ def test_the_web_follows_a_fail_over(
             return True
         return False
 
-    # So often that both processes have sessions in their pools.
+    # Ten times, so that both processes have sessions in their pools.
     assert all(log_in() and ready() == 200 for _ in range(10))
     with psycopg.connect(site.database_url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")

@@ -292,7 +292,7 @@ def test_developers_see_the_life_of_an_imports_jobs(
         assert (site.path / file).exists()
 
 
-def test_all_but_the_live_updates_works_without_javascript(
+def test_everything_but_live_updates_works_without_javascript(
     page: Page, new_page: NewPage, tmp_path: Path
 ) -> None:
     plain = new_page(java_script_enabled=False)

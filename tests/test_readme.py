@@ -164,7 +164,7 @@ def test_the_chapters_on_a_job(copy: Project) -> None:
     assert re.search(r"Job shop\.announce_item\[\d+\] ended with status: Error", done)
     assert "Item matching query does not exist" in done
 
-    # A job whose arguments no longer fit is named, and one that waits without a task.
+    # The check names jobs whose arguments no longer fit, and jobs without a task.
     old_call = """
 from procrastinate.contrib.django import app
 app.configure_task("shop.finish_item").defer(item=0)
@@ -330,8 +330,10 @@ def test_production_is_tried_at_home(copy: Project, start: Start) -> None:
     variables = dict(line.split("=", 1) for line in lines)
     (create,) = commands(section(copy, DEPLOY, "The first user"))
     run(copy, create, **variables)
-    password = "from users.models import User; print(User.objects.get(username='ann').is_superuser)"
-    assert shell(copy, password) == "True\n"
+    superuser = (
+        "from users.models import User; print(User.objects.get(username='ann').is_superuser)"
+    )
+    assert shell(copy, superuser) == "True\n"
 
 
 def test_the_processes_are_those_of_the_procfile(project: Project) -> None:

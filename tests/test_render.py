@@ -89,7 +89,7 @@ def files(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
-def named(slug: str, app: str) -> list[str]:
+def expected_paths(slug: str, app: str) -> list[str]:
     """Return the paths that a render with these names must have, according to git."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.check_output(command, cwd=PROJECT, text=True).split("\0")
@@ -113,7 +113,7 @@ def template_files() -> dict[str, Path]:
 
 
 def test_exactly_the_files_in_git_are_rendered(project: Project) -> None:
-    assert sorted(files(project.path)) == named("my_project", "myapp")
+    assert sorted(files(project.path)) == expected_paths("my_project", "myapp")
 
 
 def test_no_file_is_empty_by_mistake(project: Project) -> None:
@@ -125,7 +125,7 @@ def test_no_file_is_empty_by_mistake(project: Project) -> None:
 def test_any_project_name_renders_and_appears_only_in_text(tmp_path: Path, name: str) -> None:
     project = render(tmp_path, project_name=name)
     rendered = files(project.path)
-    assert sorted(rendered) == named(project.slug, "myapp")
+    assert sorted(rendered) == expected_paths(project.slug, "myapp")
     assert re.fullmatch("[a-z][a-z0-9_]{0,29}", project.slug)
     assert not list(tmp_path.rglob("pwned*"))
     # Django includes this file as HTML, and the README is Markdown.
@@ -139,7 +139,7 @@ def test_any_project_name_renders_and_appears_only_in_text(tmp_path: Path, name:
 @pytest.mark.parametrize(("slug", "app"), AWKWARD_NAMES)
 def test_awkward_names_render_the_same_paths(tmp_path: Path, slug: str, app: str) -> None:
     project = render(tmp_path, project_slug=slug, app_name=app)
-    assert sorted(files(project.path)) == named(slug, app)
+    assert sorted(files(project.path)) == expected_paths(slug, app)
 
 
 def test_a_bad_answer_is_rejected_on_the_command_line(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_the_questions_are_readable_and_the_answers_make_a_project(tmp_path: Pat
         assert question in done.stdout
     assert f"cd {tmp_path}/grosse_sohne\n    uv run honcho start web worker\n" in done.stdout
     assert "http://127.0.0.1:8000\n" in done.stdout
-    assert sorted(files(tmp_path / "grosse_sohne")) == named("grosse_sohne", "shop")
+    assert sorted(files(tmp_path / "grosse_sohne")) == expected_paths("grosse_sohne", "shop")
 
 
 def test_the_next_command_is_short_if_the_project_is_in_this_folder(tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_env_is_made_once_and_is_not_in_git(tmp_path: Path) -> None:
         for command in (["init", "--quiet"], ["add", "--all"]):
             subprocess.run(["git", *command], cwd=path, check=True)
         added = subprocess.check_output(["git", "ls-files"], cwd=path, text=True).split()
-        assert sorted([*added, ".env"]) == named(slug, app)
+        assert sorted([*added, ".env"]) == expected_paths(slug, app)
 
     (path / ".env").write_text("PORT=9000\n")
     assert (
@@ -338,7 +338,7 @@ def test_rendering_needs_no_network(tmp_path: Path) -> None:
         pytest.skip("a network namespace needs Linux, and permission")
     template = [sys.executable, "-m", "cookiecutter", str(TEMPLATE), "--no-input"]
     subprocess.run([*offline, *template, "-o", str(tmp_path)], check=True, env=clean_environment())
-    assert sorted(files(tmp_path / "my_project")) == named("my_project", "myapp")
+    assert sorted(files(tmp_path / "my_project")) == expected_paths("my_project", "myapp")
 
 
 def test_a_change_is_shown_as_the_user_gets_it(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ NOT_OURS = (".git", ".venv", ".devdb", "__pycache__", ".mypy_cache", ".ruff_cach
 
 # Django's forms and messages have these classes, and no template of ours names them.
 CLASSES_OF_DJANGO = {"errorlist", "helptext", "warning"}
-# The pages of jobs take these classes from a job.
+# On the pages of jobs, the state of a job is a class.
 CLASSES_OF_STATES = {"running", "succeeded"}
 
 

@@ -16,7 +16,7 @@ from site_at_work import VARIABLES, block_import, database_of, workers
 
 @pytest.fixture
 def deployed(site: Project, start: Start, browse: Browse) -> Callable[[], Running]:
-    """The site without DEBUG, on its port, with the users bob and eve. Starts it once more."""
+    """Serve the site without DEBUG, with the users bob and eve; return what serves it again."""
     site.run("manage.py", "shell", f"--command={BOB}")
     address = f"127.0.0.1:{site.port}"
     variables = VARIABLES | {
@@ -159,7 +159,7 @@ def test_every_error_page_is_accessible(new_page: NewPage, site: Project, deploy
     see("/", 500, "Something went wrong")
 
 
-# What a page took to load: requests (not that for the icon, whose time varies), bytes, and the
+# What a page took to load: requests (without the icon, which may come later), bytes, and the
 # milliseconds until the first paint.
 MEASURE = """() => {
     const [paint] = performance.getEntriesByName("first-contentful-paint");
@@ -189,7 +189,7 @@ def test_the_first_page_is_light(
     assert warm["bytes"] < 5_000
 
 
-def test_the_first_page_without_an_app_is_a_useful_blank(
+def test_the_first_page_without_an_app_says_that_it_works(
     site: Project, start: Start, new_page: NewPage
 ) -> None:
     urls = site.path / site.slug / "urls.py"

@@ -1,4 +1,4 @@
-"""Django's tasks, which apps enqueue that know nothing of the project, run on its worker."""
+"""The worker runs Django's tasks, also those of apps that know nothing of the project."""
 
 import pytest
 from conftest import Project, Stack, both_stacks
@@ -6,7 +6,7 @@ from documents import blocks, follow, lint, section, sort_imports
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-# Wagtail needs no more of the project than this.
+# All that Wagtail needs in the project.
 WAGTAIL = """
 INSTALLED_APPS += [
     "django.contrib.postgres",

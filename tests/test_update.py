@@ -19,11 +19,11 @@ from documents import commands, run, section, sections, sort_imports
 # update replaces.
 BEFORE = "24ba54eb6e6cc060228a314608abe4ed63cac7c4"
 UPGRADE = "docs/upgrade.md"
-HERE = "https://github.com/ORG/REPO"
+TEMPLATE_URL = "https://github.com/ORG/REPO"
 PARTS = ("NAME", "EMAIL")
 IDENTITY = ("-c", "user.name=Ann", "-c", "user.email=ann@example.com")
 
-# What the README of the first layout said to remove the sample, but for its tables.
+# How the README of the first layout removed the sample, without its tables.
 REMOVE = """\
 rm -r myapp tasks/myapp.py
 rm tests/test_contacts_csv.py tests/test_services.py tests/test_views.py tests/test_worker.py
@@ -161,8 +161,10 @@ def commit(project: Project) -> None:
 def update(project: Project, today: Project, template: Path, version: str) -> set[str]:
     """Do what docs/upgrade.md says; return the files that have conflicts."""
     link, *rest = commands(section(today, UPGRADE, "Link the project, once"))
-    assert HERE in link
-    link = re.sub("--checkout .+", f"--checkout {version}", link.replace(HERE, f"{template}"))
+    assert TEMPLATE_URL in link
+    link = re.sub(
+        "--checkout .+", f"--checkout {version}", link.replace(TEMPLATE_URL, f"{template}")
+    )
     run(project, "\n".join([f"yes '' | {link}", SKIP, *rest]))
     run(project, "\n".join(commands(section(today, UPGRADE, "Update"))))
     assert not [*project.path.rglob("*.rej")]
@@ -241,7 +243,7 @@ def test_a_changed_project_keeps_its_changes(
     stack: Stack,
     mypy_cache: dict[str, str],
 ) -> None:
-    """Settings, the user's model and README are changed, and there is an app more."""
+    """Settings, the user's model and README are changed, and there is one more app."""
     install(old, stack.python)
     edit(old, "my_project/settings.py", 'TIME_ZONE = "UTC"', 'TIME_ZONE = "Europe/Berlin"')
     field = "\n\n    phone = models.CharField(max_length=20, blank=True)\n"
