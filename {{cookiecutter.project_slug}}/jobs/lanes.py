@@ -31,7 +31,7 @@ from procrastinate.worker import Worker
 from psycopg import sql
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
-from . import logs, upstream
+from . import logs, runs, upstream
 from .bridge import hook
 from .sessions import RESET
 from .supervision import SupervisedWorker
@@ -41,24 +41,6 @@ logger = logging.getLogger(__name__)
 MAX_CONNECTION_AGE = 60.0
 """Seconds after which a lane returns its connection to the pool."""
 
-# See jobs.runs. Only integers are filled in here, and they need no quotes.
-_MARK_SUCCEEDED = """
-WITH finished AS (
-    UPDATE procrastinate_jobs
-    SET status = 'succeeded', attempts = attempts + 1, abort_requested = false
-    WHERE id = %d AND status = 'doing' AND attempts = %d
-        AND (worker_id = %d OR worker_id IS NULL)
-    RETURNING id
-)
-"""
-_DELETE = """
-WITH finished AS (
-    DELETE FROM procrastinate_jobs
-    WHERE id = %d AND status = 'doing' AND attempts = %d
-        AND (worker_id = %d OR worker_id IS NULL)
-    RETURNING id
-)
-"""
 # PostgreSQL counts first, and each statement inside the function has its own snapshot:
 # so the function sees that the lock of the finished job is free.
 _TAKE_NEXT = """
@@ -106,11 +88,7 @@ class LaneWorker(SupervisedWorker):
         assert slot
         unfinished: tuple[JobContext, Outcome | None] | None = context, None
         if self._lanes and self._sync_task(context):
-            clean = contextvars.copy_context()
-            loop = asyncio.get_running_loop()
-            unfinished = await self._in_thread(
-                self._run_lane, context, slot, clean, loop
-            )
+            unfinished = await self._in_thread(self._run_lane, context, slot)
         if unfinished:
             following, outcome = unfinished
             self.running[slot] = following
@@ -135,7 +113,7 @@ class LaneWorker(SupervisedWorker):
     async def _run_body(
         self, call_next: AsyncCallNext, context: JobContext, worker: Worker
     ) -> Any:
-        """Do what the job's body did in its lane, or run it. A worker middleware."""
+        """Return or raise what the body did in its lane, or run it. A middleware."""
         if outcome := self._outcomes.pop(context.job.id, None):
             value, error = outcome
             if error:
@@ -153,7 +131,7 @@ class LaneWorker(SupervisedWorker):
 
     @property
     def _late(self) -> bool:
-        """Whether a job that was just taken is put back: the worker is stopping."""
+        """Whether to put back a job that was just taken, as the worker is stopping."""
         return self.stopping and self.wait
 
     def _sync_task(self, context: JobContext) -> Task[..., Any, ...] | None:
@@ -170,25 +148,22 @@ class LaneWorker(SupervisedWorker):
             self._completed.add(context.job.id)
             announce_success(task)
         except JobReassigned:
-            pass  # the event loop will find out, too
+            pass  # the event loop notices it, too
         finally:
             connections.close_all()
 
     def _run_lane(
-        self,
-        context: JobContext,
-        slot: upstream.Slot,
-        clean: contextvars.Context,
-        loop: asyncio.AbstractEventLoop,
+        self, context: JobContext, slot: upstream.Slot
     ) -> tuple[JobContext, Outcome | None] | None:
         """Run jobs until there is none to take.
 
         Returns:
-            A job that the event loop must finish, or None. It has an outcome if its
+            None, or a job that the event loop must finish, with its outcome if its
             body has run.
         """
         close_old_connections()
         connected_at = time.monotonic()
+        clean = contextvars.copy_context()
         first = context
         following: JobContext | None = context
         try:
@@ -205,7 +180,7 @@ class LaneWorker(SupervisedWorker):
                 if outcome:
                     return context, outcome
                 if context.job.lock:
-                    loop.call_soon_threadsafe(self.look_for_jobs)
+                    self.look_for_jobs()
             return None
         finally:
             connections.close_all()
@@ -304,8 +279,14 @@ class LaneWorker(SupervisedWorker):
         """
         assert job.id is not None
         worker_id = self.worker_id or 0
-        end = _DELETE if self.deletes(Status.SUCCEEDED) else _MARK_SUCCEEDED
-        query = end % (job.id, job.attempts, worker_id)
+        end = runs.DELETE if self.deletes(Status.SUCCEEDED) else runs.FINISH
+        # These values need no quotes, except for the constant status.
+        query = f"WITH finished AS ({end})" % {
+            "job_id": job.id,
+            "attempts": job.attempts,
+            "worker_id": worker_id,
+            "status": "'succeeded'",
+        }
         if self.stopping or not self._lanes:
             query += _TAKE_NONE
         else:
@@ -358,7 +339,7 @@ def clean_up() -> None:
     """Close connections that are broken or have an open transaction."""
     for other in connections.all(initialized_only=True):
         other.queries_log.clear()
-        if other is not connection and other.alias != connection.alias:
+        if other.alias != connection.alias:
             other.close_if_unusable_or_obsolete()
     raw = connection.connection
     if raw is not None and (

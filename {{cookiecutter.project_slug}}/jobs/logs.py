@@ -24,14 +24,7 @@ async def with_job(
 
 def set_job(job: Job) -> None:
     """Add a job's fields to the log lines that follow in this context."""
-    _fields.set(
-        {
-            "job_id": job.id,
-            "task": job.task_name,
-            "queue": job.queue,
-            "attempt": job.attempts + 1,
-        }
-    )
+    _fields.set(_describe(vars(job)))
 
 
 class JobFilter(logging.Filter):

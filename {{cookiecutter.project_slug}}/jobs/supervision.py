@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import logging
 import os
 import socket
@@ -14,7 +12,6 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
-from types import FrameType
 from typing import Any, NoReturn
 
 import psycopg
@@ -83,13 +80,6 @@ WHERE id = ANY(%(workers)s)
 
 DELETE_WORKER = "DELETE FROM procrastinate_workers WHERE id = %s"
 
-INSERT_WORKER_INFO = """
-INSERT INTO jobs_workerinfo (worker_id, host, pid, started_at, queues, tasks, periodic)
-VALUES (%(worker_id)s, %(host)s, %(pid)s, now(), %(queues)s::jsonb, %(tasks)s::jsonb,
-    %(periodic)s::jsonb)
-ON CONFLICT (worker_id) DO NOTHING
-"""
-
 
 class SupervisedWorker(upstream.Worker):
     """Procrastinate's worker, with supervision."""
@@ -99,10 +89,9 @@ class SupervisedWorker(upstream.Worker):
         self.threads: dict[int | None, int] = {}
         """The thread in which a sync job runs, by the job's id."""
         self.overdue: dict[int | None, Exception] = {}
-        """Why a job was stopped, with its stack, for instance at its time limit."""
+        """The error of a job that is stopped, as at its time limit, by the job's id."""
         self._orphans: dict[tuple[int, int], float] = {}
         self._suspects: set[int] = set()
-        self._info_stored = threading.Event()
         self._last_tick = time.monotonic()
         self._ended = threading.Event()
 
@@ -141,8 +130,8 @@ class SupervisedWorker(upstream.Worker):
                 if isinstance(cause, psycopg.DataError) and query != runs.FINISH:
                     reason = cause
                 else:
-                    text = failures.text_of(error)
-                    logger.warning("Trying to end job %s again: %s", job.id, text)
+                    text = f"Ending job {job.id} failed, trying again: %s"
+                    logger.warning(text, failures.text_of(error))
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, 10)
                     continue
@@ -177,7 +166,7 @@ class SupervisedWorker(upstream.Worker):
     async def send_heartbeats(self) -> None:
         """Send heartbeats until the last job has ended, so that no job is rescued."""
         while True:
-            # First, so that a worker without jobs ends in the middle of no query.
+            # Sleep first: a worker without jobs would otherwise end during the query.
             await asyncio.sleep(HEARTBEAT_INTERVAL / 2)
             try:
                 await self.send_heartbeat()
@@ -210,7 +199,7 @@ class SupervisedWorker(upstream.Worker):
     def _exit(self, reason: str) -> NoReturn:
         """End the process at once: its threads cannot be stopped otherwise."""
         logger.error(reason)
-        # A thread that was stopped in the middle may hold a handler's lock.
+        # A stuck thread may hold a log handler's lock.
         within(2, flush_logs)
         os._exit(1)
 
@@ -262,8 +251,7 @@ class SupervisedWorker(upstream.Worker):
     async def supervise(self) -> None:
         """Enforce time limits, and look for orphaned jobs and dead workers."""
         if self.install_signal_handlers:  # else it runs inside another process
-            await self._store_info()
-            self._info_stored.set()
+            await run_in_thread(self._store_info)
         last_check = time.monotonic()
         while True:
             await asyncio.sleep(1)
@@ -277,18 +265,18 @@ class SupervisedWorker(upstream.Worker):
                 except Exception as error:  # noqa: BLE001, the next check may succeed
                     logger.warning("Supervision failed, trying again: %s", error)
 
-    async def _store_info(self) -> None:
+    def _store_info(self) -> None:
+        from .models import WorkerInfo  # models were not ready before
+
         periodic = upstream.periodic_tasks(self.app).values()
-        await self.app.connector.execute_query_async(
-            INSERT_WORKER_INFO,
-            worker_id=self.worker_id,
+        WorkerInfo.objects.create(
+            pk=self.worker_id or 0,
             host=socket.gethostname(),
             pid=os.getpid(),
-            queues=json.dumps(sorted(self.queues or [])),
-            tasks=json.dumps(sorted(self.app.tasks)),
-            periodic=json.dumps(
-                {one.task.name: upstream.cron_line(one) for one in periodic}
-            ),
+            started_at=timezone.now(),
+            queues=sorted(self.queues or []),
+            tasks=sorted(self.app.tasks),
+            periodic={one.task.name: upstream.cron_line(one) for one in periodic},
         )
 
     def _enforce_time_limits(self) -> None:
@@ -298,7 +286,10 @@ class SupervisedWorker(upstream.Worker):
             if limit is None or ran < limit:
                 continue
             if context.job.id not in self.overdue:
-                self.overdue[context.job.id] = self._timed_out(slot, context, limit)
+                self.overdue[context.job.id] = with_stack(
+                    retry.JobTimedOut(f"It ran for longer than {limit:g} s."),
+                    self.threads.get(context.job.id),
+                )
                 self.ask_to_stop(slot, context)
             elif ran > limit + TIME_LIMIT_GRACE and not self.stopping:
                 logger.error(
@@ -307,23 +298,8 @@ class SupervisedWorker(upstream.Worker):
                 )
                 self.stop()
 
-    def _timed_out(
-        self, slot: upstream.Slot, context: JobContext, limit: float
-    ) -> retry.JobTimedOut:
-        error = retry.JobTimedOut(f"It ran for longer than {limit:g} s.")
-        if frame := frame_of(self.threads.get(context.job.id, 0)):
-            stack = "".join(traceback.format_stack(frame))
-        else:
-            slot.print_stack(file=(text := io.StringIO()))
-            stack = text.getvalue()
-        error.add_note(f"It was here:\n{stack}")
-        return error
-
     async def _give_back_orphans(self, now: float) -> None:
-        """Put back this worker's jobs of which it does not know.
-
-        It took them, but PostgreSQL's reply was lost.
-        """
+        """Put back jobs that this worker took, but does not run: a reply was lost."""
         rows = await self.app.connector.execute_query_all_async(
             ORPHANS,
             worker_id=self.worker_id,
@@ -383,7 +359,7 @@ class SupervisedWorker(upstream.Worker):
         while not self._ended.wait(1):
             if time.monotonic() > self._last_tick + MAX_BLOCKED:
                 self._end_blocked(loop, thread)
-            if self._info_stored.is_set():
+            if self.worker_id is not None:  # it is registered
                 session = self._hold_lock(session)
         if session:
             session.close()
@@ -405,14 +381,12 @@ class SupervisedWorker(upstream.Worker):
             return None  # it tries again in a second
 
     def _end_blocked(self, loop: asyncio.AbstractEventLoop, thread: int) -> NoReturn:
-        stack = "".join(traceback.format_stack(frame_of(thread)))
-        logger.error("The event loop is blocked for %d s:\n%s", MAX_BLOCKED, stack)
+        error = with_stack(retry.EventLoopBlocked("It blocked the event loop."), thread)
+        logger.error("The event loop is blocked for %d s", MAX_BLOCKED, exc_info=error)
         name = "something"
         slot = asyncio.current_task(loop)
         if culprit := slot and self.running.get(slot):
             name = f"job {culprit.job.task_name}[{culprit.job.id}]"
-            error = retry.EventLoopBlocked("It blocked the event loop.")
-            error.add_note(f"It was here:\n{stack}")
             self.overdue[culprit.job.id] = error
         self._give_back_all()
         self._exit(f"The worker ends: {name} blocks its event loop")
@@ -465,10 +439,13 @@ def connect() -> psycopg.Connection:
     return psycopg.connect(**parameters, autocommit=True)
 
 
-def frame_of(thread: int | None) -> FrameType | None:
-    """Return the frame that a thread executes, if the thread runs."""
+def with_stack(error: Exception, thread: int | None) -> Exception:
+    """Add what a thread is doing to an error. An async job has no thread."""
     frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage], documented
-    return frames.get(thread or 0)
+    if frame := frames.get(thread or 0):
+        stack = "".join(traceback.format_stack(frame))
+        error.add_note(f"It was here:\n{stack}")
+    return error
 
 
 def within(seconds: float, function: Callable[[], None]) -> None:

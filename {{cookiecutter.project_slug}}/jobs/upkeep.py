@@ -125,7 +125,7 @@ def rescue_stalled_jobs(app: App) -> None:
             # Condition and update are one statement: another worker may have rescued
             # the job, and it may be running again.
             same_run = stats.stalled().filter(pk=job.pk, attempts=job.attempts)
-            if same_run.update(
+            if not same_run.update(
                 status=status,
                 attempts=F("attempts") + 1,
                 scheduled_at=due,
@@ -133,14 +133,15 @@ def rescue_stalled_jobs(app: App) -> None:
                 abort_requested=False,
                 worker=None,
             ):
-                interruption.save()
-                JobFailure.objects.create(
-                    job=job,
-                    attempt=job.attempts + 1,
-                    module=JobStalled.__module__,
-                    exception=JobStalled.__qualname__,
-                    message=f"Its worker died; the job's status is now {status}.",
-                )
+                continue
+            interruption.save()
+            JobFailure.objects.create(
+                job=job,
+                attempt=job.attempts + 1,
+                module=JobStalled.__module__,
+                exception=JobStalled.__qualname__,
+                message=f"Its worker died; the job's status is now {status}.",
+            )
         if announce_end := hook(task, "announce_end"):
             announce_end(job.pk)
 

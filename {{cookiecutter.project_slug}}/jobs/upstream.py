@@ -53,9 +53,9 @@ USED_NAMES = {
     " procrastinate_workers queueing_lock scheduled_at",
     "tasks.py": "get_retry_exception pass_context retry_strategy",
     "utils.py": "cancel_and_capture_errors",
-    "worker.py": "_abort_job _abort_running_jobs _job_ids_to_abort _new_job_event"
-    " _persist_job_status _process_job _running_jobs _shutdown _start_side_tasks"
-    " _stop_event job_aborted listener poll_jobs_to_abort start_job",
+    "worker.py": "_abort_job _abort_running_jobs _job_ids_to_abort _loop"
+    " _new_job_event _persist_job_status _process_job _running_jobs _shutdown"
+    " _start_side_tasks _stop_event job_aborted listener poll_jobs_to_abort start_job",
 }
 """The names that this package uses, by the file of Procrastinate that defines them."""
 
@@ -101,7 +101,7 @@ def require_django() -> None:
 
 
 def cancel(job_id: int, *, running: bool) -> None:
-    """Take a waiting job out of its queue.
+    """Cancel a waiting job.
 
     Args:
         running: Whether to ask the job to stop if it is already running.
@@ -255,8 +255,9 @@ class Worker(worker.Worker):
         await self.app.job_manager.update_heartbeat(self.worker_id or 0)
 
     def look_for_jobs(self) -> None:
-        """Fetch jobs now, before the next poll. Call this on the event loop."""
-        self._new_job_event.set()
+        """Fetch jobs now, before the next poll. Any thread may call this."""
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._new_job_event.set)
 
     def ask_to_stop(
         self, slot: Slot | None = None, context: JobContext | None = None
@@ -311,7 +312,6 @@ class Worker(worker.Worker):
 
     async def send_heartbeats(self) -> None:
         """Show that the worker is alive, while it waits for its last jobs."""
-        raise NotImplementedError
 
     async def stop_remaining_jobs(self) -> None:
         """Stop the jobs that are still running after the graceful time."""
@@ -319,7 +319,6 @@ class Worker(worker.Worker):
 
     async def supervise(self) -> None:
         """Run beside the jobs until the worker ends. An exception stops the worker."""
-        raise NotImplementedError
 
     # What Procrastinate calls.
 
