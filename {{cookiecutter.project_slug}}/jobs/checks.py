@@ -26,7 +26,7 @@ from procrastinate.tasks import Task
 
 from . import worker
 from .bridge import Job, declared, faults
-from .procfile import served_queues
+from .procfile import check_served
 from .upstream import periodic_tasks
 
 BACKEND = "jobs.tasks_backend.ProcrastinateBackend"
@@ -43,7 +43,6 @@ HINTS = {
     "E009": "For the whole traceback, run: python -c 'import tasks.NAME'",
     "W001": "Make the app with jobs.worker.make_app, which adds the queue's upkeep:"
     " without periodic tasks, a worker does not notice when it loses its database.",
-    "W002": "Add the queue to a worker's --queues.",
     "E010": 'Add "default" to JOBS_MAX_WAIT: the limit of all queues not named there.',
     "E011": "Give it a lock without fields: it has no arguments to fill them.",
     "E012": "Keep USE_TZ, and remove TIME_ZONE and assume_role from DATABASES: they are"
@@ -106,7 +105,7 @@ def check_settings(**options: Any) -> list[CheckMessage]:
     if worker.has_django_tasks():
         default = getattr(settings, "TASKS", {}).get("default", {})
         if (backend := default.get("BACKEND")) != BACKEND:
-            text = f"TASKS leads to {backend}: this project's worker runs none of them."
+            text = f"TASKS names {backend}, whose tasks no worker of this project runs."
             found.append(_message("W007", text, "settings"))
     if timedelta(days=1) > settings.JOBS_KEPT:
         text = f"JOBS_KEPT is {settings.JOBS_KEPT}: failures are deleted within a day."
@@ -198,15 +197,12 @@ def _check_declared(app: App) -> Iterator[CheckMessage]:
 def _check_tasks(app: App) -> Iterator[CheckMessage]:
     # Tasks that the worker itself defers need no declaration, nor do Procrastinate's.
     known = {*declared, *(name for name, _ in periodic_tasks(app))}
-    served = served_queues()
     for name, task in app.tasks.items():
         if name != task.name or name.startswith("builtin:"):
             continue
         if known.isdisjoint([name, *task.aliases]):
             yield _message("E002", f"{name} is not declared.", _place(task))
-        if served and task.queue not in served:
-            text = f"No worker of the Procfile serves {task.queue!r}, {name}'s queue."
-            yield _message("W002", text, _place(task))
+        yield from check_served([task.queue], f"{name}'s queue", _place(task))
 
 
 def _check_periodic(app: App) -> Iterator[CheckMessage]:

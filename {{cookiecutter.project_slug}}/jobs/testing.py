@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn, ParamSpec
 from unittest import mock
@@ -66,7 +66,7 @@ def assert_deferred(job: Job[...], **arguments: object) -> ProcrastinateJob:
     """
     __tracebackhide__ = True
     found = _waiting(job, arguments)
-    assert found, f"{_call(job.name, arguments)} is not in the queue. {_queue()}"
+    assert found, f"{_call(job.name, (), arguments)} is not in the queue. {_queue()}"
     return found[0]
 
 
@@ -74,7 +74,7 @@ def refute_deferred(job: Job[...], **arguments: object) -> None:
     """Assert that a job does not wait in the queue, see `assert_deferred`."""
     __tracebackhide__ = True
     found = _waiting(job, arguments)
-    assert not found, f"{_call(job.name, arguments)} is in the queue. {_queue()}"
+    assert not found, f"{_call(job.name, (), arguments)} is in the queue. {_queue()}"
 
 
 def assert_enqueued(task: Any, *args: object, **kwargs: object) -> Any:
@@ -92,9 +92,8 @@ def assert_enqueued(task: Any, *args: object, **kwargs: object) -> Any:
     """
     __tracebackhide__ = True
     found = _enqueued(task, args, kwargs)
-    assert found, (
-        f"{_enqueued_call(task, args, kwargs)} is not in the queue. {_queue()}"
-    )
+    call = _call(task.module_path, args, kwargs)
+    assert found, f"{call} is not in the queue. {_queue()}"
     return task.get_result(str(found[0].pk))
 
 
@@ -102,9 +101,8 @@ def refute_enqueued(task: Any, *args: object, **kwargs: object) -> None:
     """Assert that a task does not wait in the queue, see `assert_enqueued`."""
     __tracebackhide__ = True
     found = _enqueued(task, args, kwargs)
-    assert not found, (
-        f"{_enqueued_call(task, args, kwargs)} is in the queue. {_queue()}"
-    )
+    call = _call(task.module_path, args, kwargs)
+    assert not found, f"{call} is in the queue. {_queue()}"
 
 
 def perform_job(job: Job[P], *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -304,18 +302,12 @@ def _enqueued(task: Any, args: object, kwargs: object) -> list[ProcrastinateJob]
     return found
 
 
-def _enqueued_call(task: Any, args: tuple[object, ...], kwargs: Any) -> str:
-    values = [repr(value) for value in args]
-    values += [f"{name}={value!r}" for name, value in kwargs.items()]
-    return f"{task.module_path}({', '.join(values)})"
-
-
-def _call(name: str, arguments: Mapping[str, object]) -> str:
-    values = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-    return f"{name}({values})"
+def _call(name: str, args: Iterable[object], kwargs: Mapping[str, object]) -> str:
+    values = [*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())]
+    return f"{name}({', '.join(values)})"
 
 
 def _queue() -> str:
     rows = ProcrastinateJob.objects.filter(status="todo").order_by("pk")
-    calls = [f"\n  {_call(row.task_name, row.args)}" for row in rows]
+    calls = [f"\n  {_call(row.task_name, (), row.args)}" for row in rows]
     return f"It has:{''.join(calls)}" if calls else "It is empty."

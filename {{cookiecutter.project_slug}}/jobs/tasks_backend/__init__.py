@@ -20,10 +20,10 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import django
-from django.core.checks import CheckMessage, Warning
+from django.core.checks import CheckMessage
 from django.db import connection
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -50,7 +50,8 @@ __all__ = ["InvalidTask", "ProcrastinateBackend", "base", "exceptions", "signals
 
 RESULT = """
 SELECT status, queue_name, priority, scheduled_at, args::json, worker_ids::json,
-    return_value::json, failures, enqueued, started, last_started, finished
+    return_value::json, failures, enqueued, started, last_started,
+    CASE WHEN status NOT IN ('todo', 'doing') THEN finished END
 FROM procrastinate_jobs job
 LEFT JOIN {stored} stored ON stored.job_id = job.id
 CROSS JOIN LATERAL (
@@ -70,6 +71,7 @@ CROSS JOIN LATERAL (
 WHERE job.id = %(job_id)s AND task_name = ANY(%(names)s)
 """
 FIND = RESULT.format(stored="jobs_storedresult")
+TIMES = ("enqueued_at", "started_at", "last_attempted_at", "finished_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +110,23 @@ class TaskRetry(BaseRetryStrategy):
     ) -> RetryDecision | None:
         """Return when to run the job again, or None to let it fail."""
         retry: BaseRetryStrategy | None = option_of(job, "retry")
-        if retry is None:
-            return None
-        return retry.get_retry_decision(exception=exception, job=job)
+        return retry.get_retry_decision(exception=exception, job=job) if retry else None
 
 
-def _time_limit(job: QueueRow) -> timedelta | None:
-    return cast("timedelta | None", option_of(job, "timeout"))
+def _time_limit(job: QueueRow) -> Any:
+    return option_of(job, "timeout")
 
 
 @bridge.job(name="django.task", retry=TaskRetry(), timeout=_time_limit)
-def run_task(*, task: str, arguments: dict[str, Any], backend: str = "default") -> None:
-    """Run the task at a path."""
+def run_task(*, task: str, arguments: Any, backend: str = "default") -> None:
+    """Run the sync task at a path."""
 
 
-run_async_task = dataclasses.replace(run_task, name="django.async_task")
+@bridge.job(name="django.async_task", retry=TaskRetry(), timeout=_time_limit)
+def run_async_task(*, task: str, arguments: Any, backend: str = "default") -> None:
+    """Run the async task at a path."""
+
+
 run_atomic_task = dataclasses.replace(run_task, name="django.atomic_task", atomic=True)
 GENERIC_JOBS = {job.name: job for job in (run_task, run_async_task, run_atomic_task)}
 bridge.declared.update(GENERIC_JOBS)
@@ -142,9 +146,7 @@ class ProcrastinateBackend(BaseTaskBackend):
         super().validate_task(task)
         if option(task, "atomic") and inspect.iscoroutinefunction(task.func):
             raise InvalidTask(f"{task.name} is atomic: it must not be async.")
-        locks = {kind: option(task, kind) for kind in ("lock", "queueing_lock")}
-        retry = option(task, "retry")
-        job = _job(task, func=task.func, retry_strategy=retry, **locks)
+        job = _job(task, func=task.func, retry_strategy=option(task, "retry"))
         for _, fault in bridge.faults(job):
             raise InvalidTask(f"{task.name}: {fault}.")
 
@@ -163,11 +165,7 @@ class ProcrastinateBackend(BaseTaskBackend):
         """
         self.validate_task(task)
         arguments = as_json({"args": args, "kwargs": kwargs})
-        locks = {
-            kind: _fill(option(task, kind), task, arguments)
-            for kind in ("lock", "queueing_lock")
-        }
-        job = _job(task, **locks)
+        job = _fill_locks(_job(task), task, arguments)
         call = {"task": task.module_path, "arguments": arguments, "backend": self.alias}
         (job_id,) = job.batch_defer([bridge.Call(job.name, call)])
         result = make_result(task, job_id, call, enqueued_at=timezone.now())
@@ -190,16 +188,7 @@ class ProcrastinateBackend(BaseTaskBackend):
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return which queues no worker serves."""
-        served = procfile.served_queues()
-        hint = "Add the queue to a worker's --queues."
-        return [
-            Warning(
-                f"No worker of the Procfile serves {queue!r}, which is in TASKS.",
-                hint=hint,
-                id="jobs.W002",
-            )
-            for queue in sorted(self.queues - served if served else ())
-        ]
+        return [*procfile.check_served(self.queues, "which is in TASKS", "settings")]
 
 
 def _job(task: base.Task[..., Any], **options: Any) -> bridge.Job[...]:
@@ -210,20 +199,27 @@ def _job(task: base.Task[..., Any], **options: Any) -> bridge.Job[...]:
         queue=task.queue_name,
         priority=task.priority,
         schedule_at=task.run_after,
+        lock=option(task, "lock"),
+        queueing_lock=option(task, "queueing_lock"),
         **options,
     )
 
 
-def _fill(
-    lock: str | None, task: base.Task[..., Any], arguments: dict[str, Any]
-) -> str | None:
-    """Return a lock that is filled with a task's arguments, for `bridge.Job`."""
-    if lock is None:
-        return None
+def _fill_locks(
+    job: bridge.Job[...], task: base.Task[..., Any], arguments: Any
+) -> bridge.Job[...]:
+    """Fill a job's locks with the arguments of its task."""
+    if not (job.lock or job.queueing_lock):
+        return job
     bound = bind(task, arguments)
     bound.apply_defaults()
-    # There, braces would be fields once more.
-    return re.sub("([{}])", r"\1\1", lock.format(**bound.arguments))
+
+    def fill(lock: str | None) -> str | None:
+        # The bridge fills them once more: doubled braces are no fields.
+        return lock and re.sub("([{}])", r"\1\1", lock.format(**bound.arguments))
+
+    queueing_lock = fill(job.queueing_lock)
+    return dataclasses.replace(job, lock=fill(job.lock), queueing_lock=queueing_lock)
 
 
 def bind(
@@ -285,10 +281,7 @@ def find_result(query: str, **parameters: Any) -> base.TaskResult[..., Any] | No
         parameters["job_id"],
         args,
         status=base.TaskResultStatus[statuses.get(status, "FAILED")],
-        enqueued_at=times[0],
-        started_at=times[1],
-        last_attempted_at=times[2],
-        finished_at=None if status in ("todo", "doing") else times[3],
+        **dict(zip(TIMES, times, strict=True)),
         errors=[
             base.TaskError(
                 exception_class_path=f"{module or 'builtins'}.{name}", traceback=text
@@ -306,9 +299,7 @@ def make_result(
     task: base.Task[P, R], job_id: int, call: dict[str, Any], **known: Any
 ) -> base.TaskResult[P, R]:
     """Return the result of a job that is ready, except for what is known of it."""
-    fields: dict[str, Any] = dict.fromkeys(
-        ("enqueued_at", "started_at", "last_attempted_at", "finished_at")
-    )
+    fields: dict[str, Any] = dict.fromkeys(TIMES)
     fields |= {"status": base.TaskResultStatus.READY, "errors": [], "worker_ids": []}
     fields |= call["arguments"] | known
     return base.TaskResult(task=task, id=str(job_id), backend=call["backend"], **fields)

@@ -10,6 +10,7 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.db import connection
+from django.dispatch import Signal
 from django.utils import timezone
 from procrastinate import App, JobContext
 
@@ -43,7 +44,7 @@ def add_to(app: App) -> None:
     """Register the bodies with the worker's app."""
     for declaration in GENERIC_JOBS.values():
         is_async = declaration.name == "django.async_task"
-        body = async_body() if is_async else sync_body()
+        body: Callable[..., Any] = run_async_task if is_async else run_task
         task = declaration.task(app, pass_context=True)(body)
         # Lanes start an atomic job's attempt: its own transaction may be rolled back.
         vars(task).update(
@@ -53,30 +54,21 @@ def add_to(app: App) -> None:
         )
 
 
-def sync_body() -> Callable[..., Any]:
-    """Return the body for sync tasks."""
-
-    def run_task(
-        context: JobContext, *, task: str, arguments: Any, backend: str = "default"
-    ) -> None:
-        result, first = begin(context)
-        value = result.task.call(*first, *result.args, **result.kwargs)
-        store_value(context, value)
-
-    return run_task
+def run_task(
+    context: JobContext, *, task: str, arguments: Any, backend: str = "default"
+) -> None:
+    """Run a sync task."""
+    result, first = begin(context)
+    store_value(context, result.task.call(*first, *result.args, **result.kwargs))
 
 
-def async_body() -> Callable[..., Any]:
-    """Return the body for async tasks."""
-
-    async def run_task(
-        context: JobContext, *, task: str, arguments: Any, backend: str = "default"
-    ) -> None:
-        result, first = await sync_to_async(begin)(context)
-        value = await result.task.acall(*first, *result.args, **result.kwargs)
-        await sync_to_async(store_value)(context, value)
-
-    return run_task
+async def run_async_task(
+    context: JobContext, *, task: str, arguments: Any, backend: str = "default"
+) -> None:
+    """Run an async task."""
+    result, first = await sync_to_async(begin)(context)
+    value = await result.task.acall(*first, *result.args, **result.kwargs)
+    await sync_to_async(store_value)(context, value)
 
 
 def begin(context: JobContext) -> tuple[base.TaskResult[..., Any], list[Any]]:
@@ -94,10 +86,8 @@ def begin(context: JobContext) -> tuple[base.TaskResult[..., Any], list[Any]]:
             raise RuntimeError("Procrastinate's own worker runs no atomic tasks.")
         start_attempt(context)
     result = _result.get()
-    sender = type(result.task.get_backend())
-    signals.task_started.send_robust(sender, task_result=result)
-    takes_context = result.task.takes_context
-    return result, [base.TaskContext(task_result=result)] * takes_context
+    send(signals.task_started, result)
+    return result, [base.TaskContext(task_result=result)] * result.task.takes_context
 
 
 def start_attempt(context: JobContext) -> None:
@@ -134,13 +124,12 @@ def announce_success() -> None:
     """Send the signal that the task in this context has finished."""
     status = base.TaskResultStatus.SUCCESSFUL
     change(_result.get(), status=status, finished_at=timezone.now())
-    send_finished(_result.get())
+    send(signals.task_finished, _result.get())
 
 
-def send_finished(result: base.TaskResult[..., Any]) -> None:
-    """Send the signal that a task has finished."""
-    sender = type(result.task.get_backend())
-    signals.task_finished.send_robust(sender, task_result=result)
+def send(signal: Signal, result: base.TaskResult[..., Any]) -> None:
+    """Send a signal. What its receivers raise is logged."""
+    signal.send_robust(type(result.task.get_backend()), task_result=result)
 
 
 def announce_end(job_id: int) -> None:
@@ -148,6 +137,6 @@ def announce_end(job_id: int) -> None:
     try:
         result = find_result(FIND, job_id=job_id)
         if result and result.is_finished:
-            send_finished(result)
+            send(signals.task_finished, result)
     except Exception:  # the job has ended, whatever happens here
         logger.exception("Could not announce the end of job %s", job_id)
