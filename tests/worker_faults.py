@@ -295,6 +295,7 @@ def test_a_job_leaves_nothing_behind_for_the_next(
         wait_until(are(ids[1::2], "succeeded"))
         wait_until(lambda: not statuses(ids)["doing"])
     assert effects() == 0 or how == "autocommit"
+    assert starts(ids) == len(ids)
 
 
 @pytest.mark.parametrize(

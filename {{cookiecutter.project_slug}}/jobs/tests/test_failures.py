@@ -80,7 +80,7 @@ def test_the_error_is_raised_even_if_it_cannot_be_stored(
     async def fail(*args: object, **kwargs: object) -> Any:
         raise problem
 
-    monkeypatch.setattr(PsycopgConnector, "execute_query_async", fail)
+    monkeypatch.setattr(PsycopgConnector, "execute_query_all_async", fail)
     monkeypatch.setattr(PsycopgConnector, "open_async", do_nothing)
     with pytest.raises(KeyError):
         attempt(KeyError("the job's own"))
