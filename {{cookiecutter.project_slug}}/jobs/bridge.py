@@ -354,7 +354,7 @@ def job(
 
 
 def cancel_job(job_id: int) -> None:
-    """Take a waiting job out of its queue, or ask a running one to stop.
+    """Cancel a waiting job, or ask a running one to stop.
 
     A job that has ended stays as it is. A running one stops at once if it is async, and
     otherwise when it next checks ``context.should_abort()``.

@@ -119,7 +119,7 @@ def describe(error: BaseException) -> dict[str, str]:
 
 
 def text_of(error: BaseException) -> str:
-    """Return an error's text, or say that it has none that can be read."""
+    """Return an error's text, or why it cannot be read."""
     try:
         return str(error)
     except Exception as problem:  # noqa: BLE001, an error's own code may raise anything

@@ -36,7 +36,7 @@ ARGUMENTS_SHOWN = 200
 
 @dataclass(frozen=True)
 class Filters:
-    """Which jobs to find. What is empty does not matter."""
+    """Which jobs to find. An empty filter matches all."""
 
     state: str = ""
     task: str = ""
@@ -71,7 +71,7 @@ def find(filters: Filters, *, limit: int = 50, before: int | None = None) -> Fou
     """
     found = Found()
     if filters.text.isdecimal() and before is None:
-        # Any bigint: PostgreSQL rejects larger numbers.
+        # No more digits, because PostgreSQL rejects what is too large for an id.
         found.jobs = list(_shown(QueuedJob.objects.filter(pk=filters.text[:18])))
         if found.jobs:
             return found

@@ -74,7 +74,7 @@ WHERE event.id > %s AND event.id <= %s AND type IN ('succeeded', 'failed')
 GROUP BY queue_name
 """
 
-# Jobs that failed for good, by queue; of the newest such jobs, as nobody waits for more.
+# Jobs that failed for good, by queue. Only the newest are counted, to be quick.
 FAILED = """
 SELECT queue_name, count(*) FILTER (WHERE at > now() - interval '1 hour'), count(*)
 FROM (
@@ -205,7 +205,9 @@ def stalled() -> QuerySet[QueuedJob]:
 
 
 def ended_since_sample() -> tuple[int, dict[str, tuple[int, int]]]:
-    """Count what ended since the last sample. Events have no index by time.
+    """Count what ended since the last sample.
+
+    A sample has the id of its last event, because events have no index by time.
 
     Returns:
         The last event, and by queue how many jobs succeeded and failed.
@@ -215,7 +217,7 @@ def ended_since_sample() -> tuple[int, dict[str, tuple[int, int]]]:
     with connection.cursor() as cursor:
         cursor.execute("SELECT coalesce(max(id), 0) FROM procrastinate_events")
         ((end,),) = cursor.fetchall()
-        # Not more than these, even if no sample was taken for long.
+        # Few enough to be quick, even if the last sample is old.
         start = end if start is None else max(start, end - 500_000)
         cursor.execute(ENDED, [start, end])
         return end, {queue: (done, failed) for queue, done, failed in cursor.fetchall()}
@@ -297,7 +299,7 @@ class Ended:
 
 
 def ended() -> defaultdict[str, Ended]:
-    """Return what ended, by queue: the successes, and the failures that remain."""
+    """Return how many jobs succeeded or failed, by queue, without those run again."""
     _, since_sample = ended_since_sample()
     found: defaultdict[str, Ended] = defaultdict(Ended)
     samples = QueueSample.objects.filter(minute__gt=Now() - DAY).values_list("queue")
