@@ -106,8 +106,13 @@ def _has_transient_details(error: BaseException) -> bool:
             return True
         case ConnectorException():  # a job could not be deferred
             return isinstance(error.__cause__, TRANSIENT)
-        case _ if ReadOnlySqlTransaction in (type(error), type(error.__cause__)):
+        case django.db.DatabaseError(__cause__=psycopg.DatabaseError() as cause):
+            return isinstance(cause, TRANSIENT)
+        case ReadOnlySqlTransaction():
             return True
+        case psycopg.DatabaseError() if type(error) is psycopg.DatabaseError:
+            # Without a code, it is not from the server: libpq noticed that it crashed.
+            return not error.diag.sqlstate
     response = getattr(error, "response", None)
     if getattr(response, "status_code", None) in RETRIED_STATUSES:
         return True

@@ -12,7 +12,7 @@ from urllib.error import HTTPError, URLError
 
 import psycopg
 import pytest
-from django.db import IntegrityError, InternalError, OperationalError
+from django.db import DatabaseError, IntegrityError, InternalError, OperationalError
 from django.utils import timezone
 from procrastinate.exceptions import ConnectorException, JobAborted
 from procrastinate.jobs import Job
@@ -90,6 +90,8 @@ def foreign(module: str, name: str) -> Exception:
         OperationalError(),
         psycopg.OperationalError(),
         caused_by(InternalError(), ReadOnlySqlTransaction()),
+        psycopg.DatabaseError("server closed the connection unexpectedly"),
+        caused_by(DatabaseError(), psycopg.DatabaseError("server crashed")),
         caused_by(ConnectorException(), psycopg.OperationalError()),
         caused_by(ConnectorException(), ReadOnlySqlTransaction()),
         ConnectionResetError(),
@@ -115,6 +117,7 @@ def test_transient_errors_are_retried(wait: Wait, error: BaseException) -> None:
         IntegrityError(),
         InternalError(),
         caused_by(ConnectorException(), psycopg.ProgrammingError()),
+        caused_by(DatabaseError(), psycopg.errors.UndefinedTable()),
         TypeError(),
         KeyError(),
         FileNotFoundError(errno.ENOENT, "No such file"),
