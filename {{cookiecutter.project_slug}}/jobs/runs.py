@@ -21,13 +21,14 @@ WHERE {THIS_RUN} RETURNING id
 
 DELETE = f"DELETE FROM procrastinate_jobs WHERE {THIS_RUN} RETURNING id"
 
-# A job that somebody asked to stop does not run again.
+# A job that somebody asked to stop does not run again. The wait counts by the database's
+# clock: this host's may be wrong.
 RETRY = f"""
 UPDATE procrastinate_jobs SET
     status = CASE WHEN abort_requested THEN 'aborted'::procrastinate_job_status
         ELSE 'todo' END,
     attempts = attempts + 1, abort_requested = false,
-    scheduled_at = coalesce(%(retry_at)s, now()),
+    scheduled_at = now() + %(retry_in)s * interval '1 second',
     priority = coalesce(%(priority)s, priority),
     queue_name = coalesce(%(queue)s, queue_name),
     lock = coalesce(%(lock)s, lock)

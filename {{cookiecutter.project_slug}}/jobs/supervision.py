@@ -150,12 +150,14 @@ class SupervisedWorker(upstream.Worker):
     def _parameters(
         self, job: Job, status: Status, decision: RetryDecision | None
     ) -> dict[str, Any]:
+        now = timezone.now()
+        retry_at = (decision and decision.retry_at) or now
         return {
             "job_id": job.id,
             "attempts": job.attempts,
             "worker_id": self.worker_id,
             "status": status.value,
-            "retry_at": decision and decision.retry_at,
+            "retry_in": (retry_at - now).total_seconds(),
             "priority": decision and decision.priority,
             "queue": decision and decision.queue,
             "lock": decision and decision.lock,

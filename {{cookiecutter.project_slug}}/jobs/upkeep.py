@@ -12,6 +12,8 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Max
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 from procrastinate import App
 
@@ -113,12 +115,14 @@ def rescue_stalled_jobs(app: App) -> None:
         interruption = interruption or Interruption(pk=job.pk)
         interruption.deaths += 1
         retry = upstream.retry_decision(task, JobStalled(interruption.deaths), job)
+        # By the database's clock: this host's may be wrong.
+        due: datetime | Combinable | None
         status, due, lock = "failed", job.scheduled_at, job.lock
         if job.abort_requested:
             status = "aborted"
         # A retry would collide with a job waiting under the same queueing lock.
         elif retry and not job.queueing_lock:
-            status, due = "todo", retry.retry_at or timezone.now()
+            status, due = "todo", retry.retry_at or Now()
             if interruption.deaths > 1:
                 due, lock = due_after_other_suspects(), lock or SUSPECTS_LOCK
         with transaction.atomic():
@@ -146,7 +150,7 @@ def rescue_stalled_jobs(app: App) -> None:
             announce_end(job.pk)
 
 
-def due_after_other_suspects() -> datetime:
+def due_after_other_suspects() -> Combinable:
     """Return when a job may run again that was running when two workers died.
 
     Such jobs start one after another, so that the next death shows which is the cause.
@@ -154,7 +158,7 @@ def due_after_other_suspects() -> datetime:
     suspects = Interruption.objects.filter(deaths__gt=1).values("pk")
     others = QueuedJob.objects.filter(status__in=("todo", "doing"), pk__in=suspects)
     last: datetime | None = others.aggregate(last=Max("scheduled_at"))["last"]
-    return max(timezone.now(), last + SUSPECT_INTERVAL) if last else timezone.now()
+    return Greatest(Now(), last + SUSPECT_INTERVAL) if last else Now()
 
 
 def watch() -> None:
