@@ -1,6 +1,6 @@
 # Commands only; logic belongs in scripts/.
 # With CI set, `make test` also runs the slow tests. `make test-all` runs the exhaustive ones too.
-.PHONY: help demo quick test test-all pictures lint bench bench-quick render-diff
+.PHONY: help demo quick test test-all faults pictures lint bench bench-quick render-diff
 
 # Tests mostly wait, so use more processes than cores. The exhaustive tests measure times, so they
 # run one at a time.
@@ -11,6 +11,7 @@ help:
 	@echo "make quick     lint the template and render it: less than a minute"
 	@echo "make test      run the template's tests, except the slow ones"
 	@echo "make test-all  run all tests"
+	@echo "make faults    kill, cut, fill and freeze what a site runs on, and count what became of the jobs"
 	@echo "make pictures  retake the screenshots in docs/ after the pages changed"
 	@echo "make render-diff BASE=main   show what a change does to a rendered project"
 	@echo "make lint      check the template's own Python"
@@ -28,6 +29,11 @@ test:
 test-all:
 	@scripts/uv run pytest -n $(PROCESSES) -m "not exhaustive"
 	@scripts/uv run pytest -m exhaustive
+
+# Each fault happens TIMES times. The repetitions and the scenarios with fixed times are left out.
+TIMES ?= 10
+faults:
+	@TIMES=$(TIMES) scripts/uv run pytest -n 4 -m "" -k "not now_and_then and not scenario" tests/faults
 
 pictures:
 	@PICTURES=1 scripts/uv run pytest -m "pictures and not slow"

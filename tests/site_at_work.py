@@ -1,7 +1,7 @@
 """Steps that several tests of a running project take."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import psycopg
@@ -28,11 +28,12 @@ def database_of(project: Project) -> Database:
 
 def workers(project: Project) -> list[psutil.Process]:
     """Return the project's worker processes."""
-    return [
-        process
-        for process in project.processes()
-        if "--app=tasks.app" in process.cmdline() and "uv" not in process.name()
-    ]
+    found = []
+    for process in project.processes():
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            if "--app=tasks.app" in process.cmdline() and "uv" not in process.name():
+                found.append(process)
+    return found
 
 
 def start_site(project: Project, start: Start, browse: Browse) -> tuple[Running, Browser]:

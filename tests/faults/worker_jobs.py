@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import connection, connections, transaction
 from jobs.bridge import job
 from jobs.retry import Retry
@@ -46,9 +47,30 @@ def with_context(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     return declare
 
 
-def leave_effect() -> None:
+def leave_effect(what: object = "x") -> None:
     with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO effects (what) VALUES ('x')")
+        cursor.execute("INSERT INTO effects (what) VALUES (%s)", [str(what)])
+
+
+# The jobs of `trial.py`: each leaves its id.
+
+
+@with_context(retry=Retry())
+def plain(context: JobContext, *, seconds: float) -> None:
+    leave_effect(context.job.id)
+    time.sleep(seconds)
+
+
+@with_context(retry=Retry(), atomic=True)
+def atomic(context: JobContext, *, seconds: float) -> None:
+    leave_effect(context.job.id)
+    time.sleep(seconds)
+
+
+@with_context(retry=Retry())
+async def on_the_loop(context: JobContext, *, seconds: float) -> None:
+    await sync_to_async(leave_effect)(context.job.id)
+    await asyncio.sleep(seconds)
 
 
 @faulty()
@@ -256,6 +278,44 @@ def odd(*, how: str) -> None:
             raise GeneratorExit
         case "exit":
             raise SystemExit(2)
+        case "keyboard":
+            raise KeyboardInterrupt
+        case "memory":
+            bytearray(1 << 60)
+        case "recursion":
+            odd.func(how="recursion")
+        case "group":
+            raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
+        case "zero byte":
+            raise ValueError("a\0b")
+        case "no unicode":
+            raise ValueError("\ud800")
+        case "long":
+            raise ValueError("x" * 10_000_000)
+        case "deep":
+            error = ValueError("the first")
+            for _ in range(5_000):
+                try:
+                    raise ValueError from error
+                except ValueError as following:
+                    error = following
+            raise error
+        case "no class":
+            raise type("", (Exception,), {"__module__": None})
+
+
+@faulty()
+def dies(*, how: str) -> None:
+    """End the worker's process."""
+    match how:
+        case "exit":
+            os._exit(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "abort":
+            os.abort()
 
 
 @faulty()

@@ -1,6 +1,6 @@
 """What a worker guarantees, whatever happens to it. Copied into a rendered project's tests.
 
-`tests/test_worker.py` runs it there, with lanes and without.
+`test_worker.py`, beside it, runs it there, with lanes and without.
 """
 
 import os

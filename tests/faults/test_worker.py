@@ -6,6 +6,7 @@ import shutil
 import pytest
 from conftest import TEMPLATE, Project
 
+HERE = TEMPLATE / "tests/faults"
 PLACES = {"worker_jobs.py": "tasks/faults.py", "worker_faults.py": "jobs/tests/test_faults.py"}
 # Each takes from 10 seconds to a minute.
 LONG = (
@@ -17,7 +18,7 @@ LONG = (
 def run_faults(site: Project, select: str, lanes: bool, **env: str) -> None:
     """Run worker_faults.py in the project, with lanes or without."""
     for source, target in PLACES.items():
-        shutil.copy(TEMPLATE / "tests" / source, site.path / target)
+        shutil.copy(HERE / source, site.path / target)
     settings = site.path / site.slug / "settings.py"
     before = settings.read_text()
     if not lanes:

@@ -1,61 +1,15 @@
 """The site while its database is away, and after another server has taken over."""
 
-import socket
-from collections.abc import Iterator
 from contextlib import suppress
-from select import select
-from socketserver import BaseRequestHandler, ThreadingTCPServer
-from threading import Thread
 
 import httpx
 import psycopg
 import pytest
 from conftest import Browse, Project, Start, free_port, wait_until
-from psycopg.conninfo import conninfo_to_dict
 from screen import BOB
 from site_at_work import VARIABLES
 
-
-class Relay(ThreadingTCPServer):
-    """A TCP port that leads to a server, as the address of a cluster does.
-
-    Args:
-        target: The server's address: a path, or host and port.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, target: str | tuple[str, int]) -> None:
-        super().__init__(("127.0.0.1", 0), RelayedConnection)
-        self.target = target
-
-
-class RelayedConnection(BaseRequestHandler):
-    """A connection to the target that the relay has when a client connects."""
-
-    def handle(self) -> None:
-        assert isinstance(self.server, Relay)
-        target = self.server.target
-        family = socket.AF_UNIX if isinstance(target, str) else socket.AF_INET
-        with socket.socket(family) as server, suppress(OSError):
-            server.connect(target)
-            others = {self.request: server, server: self.request}
-            while True:
-                for end in select(others, (), ())[0]:
-                    data = end.recv(65536)
-                    if not data:
-                        return
-                    others[end].sendall(data)
-
-
-@pytest.fixture
-def relay(site: Project) -> Iterator[Relay]:
-    """A relay to the development database."""
-    host = conninfo_to_dict(site.database_url)["host"]
-    with Relay(f"{host}/.s.PGSQL.5432") as relay:
-        Thread(target=relay.serve_forever).start()
-        yield relay
-        relay.shutdown()
+from .relay import Relay
 
 
 @pytest.mark.timeout(300)
