@@ -534,11 +534,18 @@ def new_page(chromium: Chromium, site: Project) -> Iterator[NewPage]:
 
 
 @pytest.fixture
-def system_postgres(tmp_path: Path) -> Iterator[str]:
+def system_postgres() -> Iterator[str]:
     """The address of an empty database on a server of the system's PostgreSQL."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     if not programs:
         pytest.skip("the system has no PostgreSQL in /usr/lib/postgresql")
+    with postgres_server(programs[-1]) as address:
+        yield address
+
+
+@contextmanager
+def postgres_server(programs: Path) -> Iterator[str]:
+    """Run a server with these programs, and yield the address of an empty database on it."""
     # PostgreSQL does not run as root.
     user: dict[str, Any] = {"user": "nobody", "group": "nogroup"} if os.geteuid() == 0 else {}
     folder = Path(tempfile.mkdtemp(dir="/tmp"))
@@ -547,7 +554,7 @@ def system_postgres(tmp_path: Path) -> Iterator[str]:
     port = free_port()
 
     def run(program: str, *arguments: object) -> None:
-        command = [str(part) for part in (programs[-1] / program, *arguments)]
+        command = [str(part) for part in (programs / program, *arguments)]
         subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, **user)
 
     run("initdb", "-D", folder / "data", "-U", "site", "-A", "trust", "--locale=C.UTF-8")
