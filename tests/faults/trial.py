@@ -50,8 +50,8 @@ ALTER DATABASE dev SET synchronous_commit = on;
 FEED = """
 INSERT INTO procrastinate_jobs (queue_name, task_name, args, lock)
 SELECT 'default', 'faults.' || (ARRAY['plain', 'atomic', 'on_the_loop'])[1 + n % 3],
-    jsonb_build_object('seconds', 0.3), CASE WHEN n % 10 = 0 THEN 'lock' || n % 20 END
-FROM generate_series(1, {}) n RETURNING id
+    jsonb_build_object('seconds', {seconds}), CASE WHEN n % 10 = 0 THEN 'lock' || n % 20 END
+FROM generate_series(1, {number}) n RETURNING id
 """
 
 RUNNING = """
@@ -113,7 +113,8 @@ class Trial:
         start: Starts commands.
         url: The database as the workers reach it.
         clocks: For each worker, by how many seconds its clock is wrong.
-        batch: How many jobs come in each half second. The two workers can run about 25.
+        batch: How many jobs come each half second.
+        seconds: How long a job takes; the two workers run eight at once.
     """
 
     site: Project
@@ -121,6 +122,7 @@ class Trial:
     url: str
     clocks: tuple[int, ...] = (0, 0)
     batch: int = 10
+    seconds: float = 0.3
     entered: list[int] = field(default_factory=list)
     logs: list[Running] = field(default_factory=list)
     fed: Event = field(default_factory=Event)
@@ -145,7 +147,9 @@ class Trial:
         while not self.fed.wait(0.5):
             with suppress(psycopg.Error):
                 with psycopg.connect(self.database.url) as connection:
-                    rows = connection.execute(FEED.format(self.batch)).fetchall()
+                    rows = connection.execute(
+                        FEED.format(number=self.batch, seconds=self.seconds)
+                    ).fetchall()
                 self.entered += [pk for (pk,) in rows]
 
     def running(self) -> dict[psutil.Process, list[int]]:
