@@ -273,11 +273,13 @@ def test_poison_harms_no_other_job(
                     [f"faults.{task}", Jsonb(arguments)],
                 ).fetchone() or (0,)
             poisonous.append(job)
+            began = time.monotonic()
             wait_until(
                 lambda job=job: trial.statuses([job]) == {"failed": 1},  # type: ignore[misc]
-                240,
+                600,
                 f"{task} {arguments} fails",
             )
+            print(f"{task} {arguments}: failed after {time.monotonic() - began:.0f} s")
         trial.progress()
         explained = "SELECT DISTINCT job_id FROM jobs_jobfailure WHERE job_id = ANY(%s)"
         # The reason of a job that no task is for comes within a minute.
