@@ -20,7 +20,7 @@ import psycopg
 from conftest import Project, Running, Start, wait_until
 from site_at_work import VARIABLES, database_of, workers
 
-TIMES = int(os.environ.get("TIMES", "3"))
+TIMES = int(os.environ.get("TIMES", "2"))
 """How often a trial's fault happens."""
 
 # What starts a worker again when it has ended, as in production.
