@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 
 from . import report, servers, sites
+from .faults import commit, kills, rollback
 from .floor import floor
-from .peers import PEERS, SETTINGS, WEB
+from .peers import FAULTS, PEERS, SETTINGS, WEB
 from .sites import TEMPLATE, Site, Unavailable
 from .sizes import check, sizes
 from .web import web
@@ -115,7 +116,7 @@ def measure(
     Every workload runs on all sites, in random order, before the next one begins: other load on
     the machine, and what the last workload left behind, affect all sites alike.
     """
-    rounds = options.rounds or effort.rounds
+    rounds = options.rounds or (1 if options.what == "faults" else effort.rounds)
     first = {record["workload"]: record["round"] + 1 for record in earlier}
     workloads = COMPARISONS[options.what][1]
     if options.quick:
@@ -154,10 +155,19 @@ WORKLOADS: dict[str, Callable[[Site, Effort], Figures]] = {
     "sizes": sizes,
     "check": check,
     "web": web,
+    "kills": kills,
+    "rollback": rollback,
+    "commit": commit,
 }
-JOBS = [name for name in WORKLOADS if name != "web"]
-QUICK_WORKLOADS = ("real", "web")
-COMPARISONS = {"queues": (PEERS, JOBS), "settings": (SETTINGS, JOBS), "web": (WEB, ["web"])}
+FAULTS_WORK = ["kills", "rollback", "commit"]
+JOBS = [name for name in WORKLOADS if name not in ("web", *FAULTS_WORK)]
+QUICK_WORKLOADS = ("real", "web", *FAULTS_WORK)
+COMPARISONS = {
+    "queues": (PEERS, JOBS),
+    "settings": (SETTINGS, JOBS),
+    "web": (WEB, ["web"]),
+    "faults": (FAULTS, FAULTS_WORK),
+}
 
 try:
     main()

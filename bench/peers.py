@@ -234,6 +234,69 @@ SETTINGS = (
     ),
 )
 
+# What a crash or a rollback does to jobs. Each queue runs four at once, and has its defaults otherwise.
+FOUR = replace(
+    CELERY,
+    worker=("celery", "--app=load.queues.celery", "worker", "--concurrency=4"),
+    note="As cookiecutter-django sets it up. A job is acknowledged before it runs, so a crash loses "
+    "those that run. Those that were fetched ahead come back after an hour, the default "
+    "`visibility_timeout` of Redis. `delay()` sends a job at once, whatever becomes of the "
+    "transaction.",
+)
+FAULTS = (
+    replace(
+        RENDERED,
+        note="Another worker puts the jobs of a dead one back into the queue, and they run again.",
+    ),
+    replace(
+        RENDERED,
+        name="this project, atomic",
+        env={"BENCH_VARIANT": "atomic"},
+        note="`@job(atomic=True)`: the rows that a job writes and its end are one transaction.",
+    ),
+    replace(
+        PLAIN,
+        env={"PROCRASTINATE_WORKER_CONCURRENCY": "4"},
+        note="By itself, it leaves the jobs of dead workers as they are. Its documentation shows a "
+        "task that retries them, which you add to your project.",
+    ),
+    FOUR,
+    replace(
+        FOUR,
+        name="Celery, delay_on_commit",
+        env={"BENCH_VARIANT": "on commit"},
+        note="Sends a job right after the commit: a crash in between loses the job.",
+    ),
+    replace(
+        FOUR,
+        name="Celery, acks late",
+        settings=CELERY_LATE.settings,
+        note="`CELERY_TASK_ACKS_LATE = True`. What a dead worker had fetched or begun comes back "
+        "after an hour; those that had their effect then have it again. A job is lost if the worker "
+        "is killed between taking it from Redis's list and noting there that it has it.",
+    ),
+    replace(
+        FOUR,
+        name="Celery, acks late, visibility timeout of 30 s",
+        settings=CELERY_LATE.settings
+        | {"CELERY_BROKER_TRANSPORT_OPTIONS": {"visibility_timeout": 30}},
+        note="A job that waits in a worker or runs for longer than the timeout runs twice even "
+        "without a crash.",
+    ),
+    replace(
+        DJANGO_Q,
+        settings={"Q_CLUSTER": {"orm": "default", "workers": 4}},
+        note="Jobs are acknowledged by one process, after they have ended in another: a crash repeats "
+        "more of them. What was not acknowledged runs again after `retry`, by default 60 seconds; so "
+        "does a job that takes longer, while it still runs.",
+    ),
+    replace(
+        DJANGO_TASKS,
+        processes=4,
+        note="The jobs of dead workers stay `RUNNING`, and nothing retries them.",
+    ),
+)
+
 # Ways to serve the rendered project's pages; its own way is in gunicorn.conf.py.
 GUNICORN = replace(
     RENDERED, name="1 process, 4 threads", worker=("gunicorn", "my_project.wsgi"), jobs=()

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 from .peers import RENDERED
 
 OURS = RENDERED.name
+KILLED = "Killed workers, and killed requests"
 TABLES = {
     "Jobs done": ("real, jobs/s", "noop, jobs/s", "areal, jobs/s", "anoop, jobs/s"),
     "Processor time of workers": tuple(
@@ -36,11 +37,24 @@ TABLES = {
         "memory, MB",
         "idle CPU, %",
     ),
+    KILLED: (
+        "jobs",
+        "kills",
+        "effects",
+        "doubled",
+        "lost",
+        "left over",
+        "left over, with effect",
+        "ran after a rollback",
+        "lost after a commit",
+    ),
     "A million waiting jobs": ("check --database default, s",),
 }
-INTRODUCTION = """\
+MADE = """\
 Made by `{command}` on {date}: {machine}, Python {Python}, PostgreSQL {server_version} (fsync {fsync},
 synchronous_commit {synchronous_commit}). Rounds: {count}, each with all of them in random order.
+"""
+SPEED = """\
 × is the ratio to "{base}" in the same round: the median, with the lowest and the highest in
 brackets. It says more than the rate or the time after it, which depends on the machine.
 
@@ -49,6 +63,22 @@ A real job reads a row and writes it, a no-op does nothing; `areal` and `anoop` 
 kept": creating a row and a job in one transaction runs at this fraction of the rate of creating
 the row alone. Processor time is that of the workers, or of the process that enqueues, without
 PostgreSQL's and Redis's.
+"""
+FAULTS = """\
+
+A job waits for up to 100 ms, writes one row, its effect, and waits once more. Four jobs run at a
+time. At every 20th effect, all processes of the workers are killed (SIGKILL) and started again. After
+the last kill, the workers run until the queue is empty, for two minutes at most. Then we count:
+
+- effects: the rows; with one for each job, nothing was lost or doubled
+- doubled: how many effects are one too many, as their job ran twice
+- lost: the jobs without an effect that the queue has forgotten
+- left over: the jobs that the queue still knows: they wait, seem to run, or failed; some had their
+  effect before
+
+Then, without kills: as many transactions write a row, enqueue a job about it, and fail. "Ran after a
+rollback" are the jobs that ran all the same. At last, as many processes do this without an error, and
+are killed right after the commit. "Lost after a commit" are the rows whose job never came.
 """
 
 SVG = """\
@@ -74,7 +104,7 @@ def write(result: dict[str, Any], folder: Path) -> None:
 
 
 def keep_earlier(result: dict[str, Any], folder: Path) -> None:
-    """Put the rounds that a folder has before those of a result."""
+    """Add the earlier rounds, which are in a folder, to a result."""
     earlier = json.loads((folder / ROUNDS).read_text())
     for key in ("notes", "versions", "unavailable"):
         result[key] = earlier[key] | result[key]
@@ -93,6 +123,8 @@ def publish(results: Path, root: Path) -> None:
     for folder in results.iterdir():
         (docs / f"{folder.name}.md").write_text((folder / "table.md").read_text())
     queues = results / "queues"
+    if not queues.exists():
+        return
     (docs / "chart.svg").write_text((queues / "chart.svg").read_text())
     readme = docs / "README.md"
     before, rest = readme.read_text().split(BEGIN)
@@ -148,7 +180,8 @@ def spread(numbers: list[float], digits: int) -> str:
 def cell(values: Rounds, base: Rounds, figure: str) -> str:
     """Return the table cell of one figure of one queue."""
     if not figure.endswith(("/s", "/job", "/call", "/request")):
-        return spread(list(values.values()), 2 if figure == "row kept" else 1)
+        digits = 2 if figure == "row kept" else 0 if figure in TABLES[KILLED] else 1
+        return spread(list(values.values()), digits)
     digits = 0 if figure.endswith("/s") else 2
     rate = spread([median(values.values())], digits) if values else ""
     relative = spread(ratios(values, base), 2)
@@ -159,7 +192,9 @@ def tables(result: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     values, base = collect(result), result["base"]
     numbers = {record["round"] for record in result["rounds"]}
-    parts = [INTRODUCTION.format(**result, **result["PostgreSQL"], count=len(numbers))]
+    of_faults = result["command"].endswith("faults")
+    introduction = MADE + (FAULTS if of_faults else SPEED)
+    parts = [introduction.format(**result, **result["PostgreSQL"], count=len(numbers))]
     for title, all_figures in TABLES.items():
         figures = [
             figure
@@ -190,7 +225,7 @@ def tables(result: dict[str, Any]) -> str:
     ]
     parts += table("Real jobs beside other jobs, × nothing else", ["", *peers], sizes)
     if any(result["notes"].values()):
-        parts += ["\n## What is not fair\n\n"]
+        parts += [f"\n## {'What the defaults mean' if of_faults else 'What is not fair'}\n\n"]
         parts += [f"- {peer}: {note}\n" for peer, note in result["notes"].items() if note]
     failures = {
         f"{record['peer']}, {record['workload']}, round {record['round'] + 1}": record["error"]

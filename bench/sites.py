@@ -215,7 +215,8 @@ class Site:
             yield [worker.pid for worker in started]
         finally:
             for process in families([worker.pid for worker in started]):
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it ended when its parent was killed
+                    process.kill()
             for worker in started:
                 worker.wait()
 

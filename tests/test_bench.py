@@ -86,6 +86,23 @@ def test_rounds_can_be_added_to_those_of_an_earlier_run(tmp_path: Path) -> None:
     assert result["rounds"] == MEASURED["rounds"]
 
 
+def test_counts_of_jobs_are_whole_numbers(tmp_path: Path) -> None:
+    figures = {"jobs": 400, "effects": 403, "doubled": 3, "lost": 0}
+    rounds = [{"round": 0, "peer": "one", "workload": "kills", "figures": figures}]
+    report.write(
+        MEASURED | {"command": "python -m bench faults", "rounds": rounds}, tmp_path / "faults"
+    )
+    lines = (tmp_path / "faults" / "table.md").read_text().splitlines()
+    assert "| one | 400 | 403 | 3 | 0 |" in lines
+
+
+def test_one_comparison_can_be_published_alone(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    report.write(MEASURED, tmp_path / "results" / "faults")
+    report.publish(tmp_path / "results", tmp_path)
+    assert [path.name for path in (tmp_path / "docs" / "speed").iterdir()] == ["faults.md"]
+
+
 @pytest.mark.exhaustive
 def test_the_command_measures_the_project(tmp_path: Path) -> None:
     options = ("--quick", "--rounds=1", "--only=this project", "--work=noop")
@@ -96,3 +113,22 @@ def test_the_command_measures_the_project(tmp_path: Path) -> None:
     assert not result["unavailable"]
     assert {record["peer"] for record in result["rounds"]} == set(result["notes"])
     assert all(record["figures"]["noop, jobs/s"] > 0 for record in result["rounds"])
+
+
+@pytest.mark.exhaustive
+def test_the_project_loses_no_job_and_runs_none_without_its_row(tmp_path: Path) -> None:
+    options = ("faults", "--quick", "--rounds=1", "--only=this project", f"--output={tmp_path}")
+    command = (sys.executable, "-m", "bench", *options)
+    subprocess.run(command, check=True, cwd=TEMPLATE, stdin=subprocess.DEVNULL)
+    result = json.loads((tmp_path / "rounds.json").read_text())
+    counted: dict[str, dict[str, int]] = {peer: {} for peer in result["notes"]}
+    for record in result["rounds"]:
+        counted[record["peer"]] |= record["figures"]
+    assert list(counted) == ["this project", "this project, atomic"]
+    for figures in counted.values():
+        assert figures["kills"] > 0
+        assert not any(
+            figures[figure]
+            for figure in ("lost", "left over", "ran after a rollback", "lost after a commit")
+        )
+    assert counted["this project, atomic"]["effects"] == 100

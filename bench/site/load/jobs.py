@@ -6,6 +6,7 @@ import struct
 import time
 
 ITEMS = 1000
+WORK = 0.1  # seconds at most, before an effect and after it
 MARK = struct.Struct("dd")
 
 
@@ -31,6 +32,16 @@ def real(sent: float) -> None:
     mark(sent)
 
 
+def effect(sent: float) -> None:
+    """Write a row in the middle of some work; what was sent is the job's number."""
+    from load.models import Effect
+
+    # At random, so that a kill finds some jobs before their effect and some after it.
+    time.sleep(random.uniform(0, WORK))
+    Effect.objects.create(job=int(sent))
+    time.sleep(random.uniform(0, WORK))
+
+
 async def anoop(sent: float) -> None:
     """Do nothing, without a thread."""
     mark(sent)
@@ -46,5 +57,5 @@ async def areal(sent: float) -> None:
     mark(sent)
 
 
-SYNC = {"noop": noop, "real": real}
+SYNC = {"noop": noop, "real": real, "effect": effect}
 ASYNC = {"anoop": anoop, "areal": areal}

@@ -9,6 +9,12 @@ class Item(models.Model):
     count = models.IntegerField(default=0)
 
 
+class Effect(models.Model):
+    """A row that a job writes each time it runs."""
+
+    job = models.BigIntegerField()
+
+
 class Call(models.Model):
     """A job of django-pgpubsub, which keeps jobs in a table of the project."""
 

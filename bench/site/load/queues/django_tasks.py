@@ -16,6 +16,11 @@ def real(sent: float) -> None:
 
 
 @task
+def effect(sent: float) -> None:
+    jobs.effect(sent)
+
+
+@task
 async def anoop(sent: float) -> None:
     await jobs.anoop(sent)
 
@@ -28,3 +33,11 @@ async def areal(sent: float) -> None:
 def enqueue(name: str, sent: float) -> None:
     """Add one job to the queue."""
     globals()[name].enqueue(sent)
+
+
+def unfinished(name: str) -> list[float]:
+    """Return the arguments of django-tasks-db's jobs that have not succeeded."""
+    from django_tasks_db.models import DBTaskResult
+
+    found = DBTaskResult.objects.exclude(status="SUCCESSFUL")
+    return [result.args_kwargs["args"][0] for result in found]

@@ -1,6 +1,7 @@
 """Procrastinate, as its documentation for Django shows it."""
 
 from procrastinate.contrib.django import app
+from procrastinate.contrib.django.models import ProcrastinateJob
 
 from load import jobs
 
@@ -16,3 +17,9 @@ def enqueue(name: str, sent: float) -> None:
 def enqueue_many(name: str, sents: list[float]) -> None:
     """Add jobs to the queue in one call."""
     TASKS[name].batch_defer(*({"sent": sent} for sent in sents))
+
+
+def unfinished(name: str) -> list[float]:
+    """Return the arguments of the jobs that have not succeeded."""
+    found = ProcrastinateJob.objects.filter(task_name=name).exclude(status="succeeded")
+    return [job.args["sent"] for job in found]

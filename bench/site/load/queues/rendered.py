@@ -20,3 +20,11 @@ def enqueue(name: str, sent: float) -> None:
 def enqueue_many(name: str, sents: list[float]) -> None:
     """Add jobs to the queue in one call."""
     JOBS[name].batch_defer([JOBS[name].call(sent=sent) for sent in sents])
+
+
+def unfinished(name: str) -> list[float]:
+    """Return the arguments of the jobs that have not succeeded."""
+    from jobs.models import QueuedJob
+
+    found = QueuedJob.objects.filter(task_name=name).exclude(status="succeeded")
+    return [queued.args["sent"] for queued in found]

@@ -1,16 +1,18 @@
-"""Enqueues jobs again and again, as a view of the site would do it."""
+"""Enqueues jobs, as a view of the site would do it."""
 
 import json
 import os
 import random
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 from django.test import Client
 
@@ -23,11 +25,12 @@ CHUNK = 500
 class Command(BaseCommand):
     """Enqueue jobs, and print as JSON what was measured."""
 
+    ACTIONS = "fill", "enqueue", "latency", "login", "numbered", "rollback", "commit", "unfinished"
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
-        parser.add_argument("action", choices=("fill", "enqueue", "latency", "login"))
+        parser.add_argument("action", choices=self.ACTIONS)
         parser.add_argument("job")
         parser.add_argument("number", type=int)
 
@@ -91,6 +94,39 @@ class Command(BaseCommand):
             end = time.monotonic() + 30
             while marks.stat().st_size < count * MARK.size and time.monotonic() < end:
                 time.sleep(0.005)
+
+    def numbered(self, number: int) -> None:
+        """Enqueue jobs with the arguments 1, 2, 3 and so on."""
+        for job in range(1, number + 1):
+            self.queue.enqueue(self.job, float(job))
+
+    def rollback(self, number: int) -> None:
+        """Create rows and enqueue a job about each, in transactions that fail."""
+        for _ in range(number):
+            with suppress(CommandError), transaction.atomic():
+                self.row_and_its_job()
+                raise CommandError("the transaction fails")
+
+    def commit(self, number: int) -> None:
+        """Do the same in transactions that succeed, in processes that die right afterwards.
+
+        Raises:
+            CommandError: A process ended before its commit.
+        """
+        for _ in range(number):
+            if not (child := os.fork()):
+                with transaction.atomic():
+                    transaction.on_commit(lambda: os.kill(os.getpid(), signal.SIGKILL))
+                    self.row_and_its_job()
+            if os.waitpid(child, 0)[1] != signal.SIGKILL:
+                raise CommandError("a process ended before its commit")
+
+    def row_and_its_job(self) -> None:
+        self.queue.enqueue(self.job, float(Item.objects.create().pk))
+
+    def unfinished(self, number: int) -> list[float]:
+        """Return the arguments of the jobs that the queue still has to do."""
+        return self.queue.unfinished(self.job)
 
 
 def seconds(call: Callable[[], Any], number: int = 1) -> float:
