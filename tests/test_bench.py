@@ -116,6 +116,7 @@ def test_the_command_measures_the_project(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
+@pytest.mark.timeout(1200)
 def test_the_project_loses_no_job_and_runs_none_without_its_row(tmp_path: Path) -> None:
     options = ("faults", "--quick", "--rounds=1", "--only=this project", f"--output={tmp_path}")
     command = (sys.executable, "-m", "bench", *options)
