@@ -343,6 +343,9 @@ for minutes in (-10, 10):
         database.execute("UPDATE procrastinate_jobs SET status = 'cancelled' WHERE id = 2")
         assert number(due) == 1
         assert 0 < number(age) < 60
+        site.run("manage.py", "jobs", "pause", "default", "--reason", "a test")
+        assert number(due) == number(age) == 0
+        site.run("manage.py", "jobs", "resume", "default")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             number("SELECT args FROM procrastinate_jobs")
 

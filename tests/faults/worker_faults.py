@@ -19,7 +19,7 @@ from django.utils import timezone
 from procrastinate.contrib.django import app as django_app
 from procrastinate.contrib.django.models import ProcrastinateEvent
 
-from .. import upkeep
+from .. import actions, supervision, upkeep
 from ..models import Interruption, JobFailure, QueuedJob, WorkerInfo
 from ..testing import Wait, Worker, worker_app
 
@@ -550,6 +550,91 @@ def test_a_worker_introduces_itself(worker: Worker, wait_until: Wait) -> None:
         assert info.queues == ["default", "mail"]
         assert "faults.block" in info.tasks
         assert info.periodic["maintenance.watch"] == "* * * * *"
+
+
+@pytest.fixture
+def pauses() -> Iterator[None]:
+    yield
+    execute("DELETE FROM jobs_pausedqueue")
+
+
+def defer_to(queue: str, number: int = 1, task: str = "block", **arguments: object) -> list[int]:
+    job = django_app.configure_task(f"faults.{task}", queue=queue)
+    with transaction.atomic():
+        return [job.defer(**arguments) for _ in range(number)]
+
+
+@pytest.mark.parametrize("options", [[], ["--queues=one,two"]], ids=["all", "some"])
+def test_a_paused_queue_is_left_alone_within_a_second(
+    worker: Worker, wait_until: Wait, pauses: None, options: list[str]
+) -> None:
+    """Under load, in two workers. Running jobs end, other queues go on, a resume is obeyed."""
+    with worker(*options), worker(*options):
+        wait_until(are(defer_to("one"), "succeeded"))
+        (running,) = defer_to("one", task="polite", seconds=1_000)
+        ids = defer_to("one", 4_000, seconds=0.02)
+        wait_until(lambda: starts([running]) and starts(ids) > 40)
+        actions.pause("one", "a test", "a test")
+        over = "SELECT now() > since + interval '3 s' FROM jobs_pausedqueue"
+        wait_until(lambda: execute(over) == [(True,)] and not statuses(ids)["doing"])
+        started = starts(ids)
+        # There was no job in this queue when the other one was paused.
+        wait_until(are(defer_to("two", 100), "succeeded"))
+        assert starts(ids) == started
+        assert started < len(ids)
+        assert statuses([running]) == {"doing": 1}
+        django_app.job_manager.cancel_job_by_id(running, abort=True)
+        wait_until(are([running], "aborted"))
+        QueuedJob.objects.filter(pk__in=ids[started + 100 :]).delete()
+        actions.resume("one", "a test")
+        wait_until(lambda: statuses(ids) == {"succeeded": started + 100})
+
+
+def test_a_pause_survives_restarts_and_queues_that_nobody_knows(
+    worker: Worker, wait_until: Wait, pauses: None
+) -> None:
+    actions.pause("unheard of", "a test", "a test")
+    waiting = defer_to("unheard of")
+    for _ in range(2):
+        with worker():
+            wait_until(are(defer_to("default") + defer_to("other"), "succeeded"))
+            assert starts(waiting) == 0
+    with worker():
+        actions.resume("unheard of", "a test")
+        wait_until(are(waiting, "succeeded"))
+
+
+def test_maintenance_goes_on_wherever_a_queue_is_paused(
+    worker: Worker, wait_until: Wait, pauses: None
+) -> None:
+    """The rescue of dead workers' jobs depends on it."""
+    for queue in ("default", "mail"):
+        actions.pause(queue, "a test", "a test")
+    with worker("--queues=mail"):
+        done = QueuedJob.objects.filter(task_name__startswith="maintenance.", status="succeeded")
+        wait_until(done.exists)
+
+
+def test_a_worker_that_cannot_read_the_pauses_keeps_its_last_state(
+    worker: Worker, wait_until: Wait, pauses: None
+) -> None:
+    actions.pause("one", "a test", "a test")
+    lock = "SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database WHERE"
+    lock += " locktype = 'advisory' AND classid = %s AND datname = current_database()"
+    with worker() as process:
+        wait_until(lambda: execute(lock, supervision.LOCK_CLASS))
+        execute("ALTER TABLE jobs_pausedqueue RENAME TO away")
+        try:
+            waiting = defer_to("one")
+            # With the lock, it loses the session in which it could not read.
+            wait_until(lambda: not execute(lock, supervision.LOCK_CLASS))
+            wait_until(are(defer_to("default"), "succeeded"))
+            assert starts(waiting) == 0
+            assert process.poll() is None
+        finally:
+            execute("ALTER TABLE away RENAME TO jobs_pausedqueue")
+        actions.resume("one", "a test")
+        wait_until(are(waiting, "succeeded"))
 
 
 def test_the_setting_is_what_the_test_says() -> None:

@@ -1,15 +1,17 @@
-"""What people may do to jobs, each with a permission of its own."""
+"""What people may do to jobs and queues, each with a permission of its own."""
 
 import logging
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
+from django import forms
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Greatest, Now
 
-from .models import QueuedJob
+from .bridge import MAINTENANCE_QUEUE
+from .models import PausedQueue, QueuedJob
 from .search import STATES
 
 logger = logging.getLogger(__name__)
@@ -90,3 +92,48 @@ def act(name: str, ids: Collection[int], user: Any = None) -> tuple[int, int]:
         changed += len(found)
     logger.info("%s: %s of the jobs %s", action.label, changed, sorted(ids)[:100])
     return changed, collided
+
+
+class PauseForm(forms.Form):
+    """Which queue to pause, and why."""
+
+    queue = forms.CharField(max_length=128)
+    why = forms.CharField(
+        max_length=200, error_messages={"required": "Say why the queue is paused."}
+    )
+
+    def clean_queue(self) -> str:
+        """Refuse the queue without which dead workers' jobs would not be rescued."""
+        queue: str = self.cleaned_data["queue"]
+        if queue == MAINTENANCE_QUEUE:
+            raise forms.ValidationError(f"The queue {queue} cannot be paused.")
+        return queue
+
+
+def pause(queue: str, why: str, who: str) -> None:
+    """Keep workers from taking jobs from a queue. Jobs that run are not affected.
+
+    Args:
+        who: Who pauses it, for people.
+
+    Raises:
+        ValueError: There is no reason, or the queue cannot be paused.
+    """
+    form = PauseForm({"queue": queue, "why": why})
+    if not form.is_valid():
+        raise ValueError(next(iter(form.errors.values()))[0])
+    columns = {"why": form.cleaned_data["why"], "who": who[:200]}
+    paused, _ = PausedQueue.objects.update_or_create(columns, pk=queue)
+    logger.info("%s", paused)
+
+
+def resume(queue: str, who: str) -> bool:
+    """Let workers take jobs from a paused queue again.
+
+    Returns:
+        Whether it was paused.
+    """
+    _, deleted = PausedQueue.objects.filter(pk=queue).delete()
+    if deleted:
+        logger.info("Queue %s was resumed by %s", queue, who)
+    return bool(deleted)

@@ -72,6 +72,9 @@ CHUNK = 1_000
 
 logger = logging.getLogger(__name__)
 
+MAINTENANCE_QUEUE = "jobs.maintenance"
+"""The upkeep's queue. Every worker serves it, and it cannot be paused."""
+
 declared: dict[str, Job[...]] = {}
 """Every declared job by its name."""
 

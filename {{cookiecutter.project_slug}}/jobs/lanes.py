@@ -79,8 +79,14 @@ class LaneWorker(SupervisedWorker):
         self._completed: set[int | None] = set()
         # Not the event loop's own executor, which also looks up host names.
         self._executor = ThreadPoolExecutor(self.concurrency, "lane")
-        queues = self.queues and list(self.queues)
-        self._queues = sql.Literal(queues).as_string(None) if queues else "NULL"
+        self.take_from(self.served)
+
+    def take_from(self, queues: list[str] | None) -> None:
+        """Take jobs only from these queues from now on. None stands for all."""
+        super().take_from(queues)
+        self._queues = (
+            "NULL" if queues is None else sql.Literal(queues).as_string(None)
+        )
 
     async def process(self, context: JobContext) -> None:
         """Run a job, and the jobs that its lane takes after it, in one slot."""

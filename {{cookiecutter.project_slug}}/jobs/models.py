@@ -1,4 +1,4 @@
-"""What the queue's own tables lack: failures, interruptions, results, statistics."""
+"""What the queue's own tables lack: failures, pauses, results, statistics."""
 
 from datetime import datetime
 
@@ -85,6 +85,22 @@ class Interruption(models.Model):
 
     def __str__(self) -> str:
         return f"job {self.job_id}: {self.give_backs} give-backs, {self.deaths} deaths"
+
+
+class PausedQueue(models.Model):
+    """A queue from which workers take no jobs."""
+
+    queue = models.CharField(max_length=128, primary_key=True)
+    who = models.CharField(max_length=200)
+    why = models.CharField(max_length=200)
+    since = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        default_permissions = ()
+        permissions = [("pause_queue", "Can pause and resume queues")]
+
+    def __str__(self) -> str:
+        return f"Queue {self.queue} was paused by {self.who}: {self.why}"
 
 
 class WorkerInfo(models.Model):

@@ -1,7 +1,7 @@
 """The state of the queues: the one source for page, metrics, health and alerts."""
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from django.conf import settings
@@ -15,7 +15,7 @@ from procrastinate.contrib.django.models import (
 )
 
 from . import bridge, upstream
-from .models import JobFailure, QueuedJob, QueueSample, WorkerInfo
+from .models import JobFailure, PausedQueue, QueuedJob, QueueSample, WorkerInfo
 
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
@@ -105,6 +105,12 @@ class Queue:
     running: int = 0
     scheduled: int = 0
     wait: float = 0
+    pause: PausedQueue | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether workers take no jobs from it."""
+        return self.pause is not None
 
     @property
     def limit(self) -> float:
@@ -113,8 +119,8 @@ class Queue:
 
     @property
     def late(self) -> bool:
-        """Whether a job has waited too long."""
-        return self.wait > self.limit
+        """Whether a job has waited too long. In a paused queue, it is meant to wait."""
+        return self.wait > self.limit and not self.paused
 
     @property
     def waited(self) -> timedelta:
@@ -145,6 +151,12 @@ class Stats:
             for queue in self.queues
             if queue.late
         ]
+        found += [
+            f"Queue {queue.name} has been paused for over a day, by {queue.pause.who}:"
+            f" {queue.pause.why}"
+            for queue in self.queues
+            if queue.pause and queue.pause.since < timezone.now() - DAY
+        ]
         if not self.workers:
             found.append("No worker is alive")
         if self.stalled:
@@ -162,7 +174,7 @@ class Stats:
 
 
 def now() -> Stats:
-    """Read the state of all queues, in five queries."""
+    """Read the state of all queues, in six queries."""
     with connection.cursor() as cursor:
         cursor.execute(QUEUES)
         busy = {row[0]: Queue(*row) for row in cursor.fetchall()}
@@ -170,9 +182,13 @@ def now() -> Stats:
         atomic = [job.name for job in bridge.declared.values() if job.atomic]
         cursor.execute(SLOW_JOBS, [atomic])
         slow = cursor.fetchall()
-    names = busy.keys() | {job.queue for job in bridge.declared.values()}
+    pauses = {pause.queue: pause for pause in PausedQueue.objects.all()}
+    names = {job.queue for job in bridge.declared.values()} | busy.keys() | pauses.keys()
     return Stats(
-        queues=[busy.get(name, Queue(name)) for name in sorted(names)],
+        queues=[
+            replace(busy.get(name, Queue(name)), pause=pauses.get(name))
+            for name in sorted({*names, bridge.MAINTENANCE_QUEUE})
+        ],
         workers=workers_alive(),
         stalled=stalled().count(),
         failures=JobFailure.objects.filter(at__gt=timezone.now() - HOUR).count(),

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, NoReturn
 
@@ -34,7 +34,7 @@ from procrastinate.tasks import Task
 from procrastinate.worker import Worker
 
 from . import failures, retry, runs, upstream
-from .bridge import hook
+from .bridge import MAINTENANCE_QUEUE, hook
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,8 @@ CHECK_INTERVAL = 5.0
 """Seconds between the checks for orphaned jobs and dead workers."""
 MAX_BLOCKED = 30.0
 """Seconds after which a worker ends if its event loop is blocked."""
+READ_INTERVAL = 0.5
+"""Seconds between two looks at which queues are paused."""
 DELAY_AFTER_CUT = timedelta(seconds=2)
 """How long a job that was cut short waits, so that its old thread has ended by then."""
 
@@ -78,6 +80,20 @@ UPDATE procrastinate_workers SET last_heartbeat = now() - interval '1 hour'
 WHERE id = ANY(%(workers)s)
 """
 
+# The paused queues; and if there are any, the names of all queues, each of which is one
+# look into an index.
+PAUSES = """
+WITH RECURSIVE known(name) AS (
+    (SELECT '' FROM jobs_pausedqueue LIMIT 1)
+    UNION ALL
+    SELECT (SELECT min(queue_name) FROM procrastinate_jobs WHERE queue_name > name)
+    FROM known WHERE name IS NOT NULL
+)
+SELECT queue AS name, true AS paused FROM jobs_pausedqueue
+UNION ALL
+SELECT name, false FROM known WHERE name <> ''
+"""
+
 DELETE_WORKER = "DELETE FROM procrastinate_workers WHERE id = %s"
 
 
@@ -92,6 +108,7 @@ class SupervisedWorker(upstream.Worker):
         """The error of a job that is stopped, as at its time limit, by the job's id."""
         self._orphans: dict[tuple[int, int], float] = {}
         self._suspects: set[int] = set()
+        self._paused: set[str] = set()
         self._last_tick = time.monotonic()
         self._ended = threading.Event()
 
@@ -276,7 +293,7 @@ class SupervisedWorker(upstream.Worker):
             host=socket.gethostname(),
             pid=os.getpid(),
             started_at=timezone.now(),
-            queues=sorted(self.queues or []),
+            queues=sorted({*(self.served or [])} - {MAINTENANCE_QUEUE}),
             tasks=sorted(self.app.tasks),
             periodic={one.task.name: upstream.cron_line(one) for one in periodic},
         )
@@ -335,10 +352,38 @@ class SupervisedWorker(upstream.Worker):
             )
             await run_in_thread(rescue_stalled_jobs, self.app)
 
+    # Paused queues
+
+    async def _read_pauses(self) -> None:
+        rows = await self.app.connector.execute_query_all_async(PAUSES)
+        self._obey_pauses((row["name"], row["paused"]) for row in rows)
+
+    def _obey_pauses(self, rows: Iterable[tuple[str, bool]]) -> None:
+        """Take no jobs from paused queues.
+
+        Args:
+            rows: The result of PAUSES.
+        """
+        names: dict[bool, list[str]] = {True: [], False: []}
+        for name, is_paused in rows:
+            names[is_paused].append(name)
+        paused, queues = set(names[True]), self.served
+        if paused:
+            queues = [name for name in queues or names[False] if name not in paused]
+        if queues != self.queues:
+            self.take_from(queues)
+        if paused != self._paused:
+            self._paused = paused
+            logger.info("Paused queues: %s", ", ".join(sorted(paused)) or "none")
+
     # The watchdog
 
     async def run(self) -> None:
-        """Run the worker, and a thread that ends it if its event loop is blocked."""
+        """Run the worker, and a thread that ends it if its event loop is blocked.
+
+        The thread also reads which queues are paused.
+        """
+        await self._read_pauses()
         if self.install_signal_handlers:
             loop, thread = asyncio.get_running_loop(), threading.get_ident()
             self._tick(loop)
@@ -358,29 +403,34 @@ class SupervisedWorker(upstream.Worker):
 
     def _watch(self, loop: asyncio.AbstractEventLoop, thread: int) -> None:
         session: psycopg.Connection | None = None
-        while not self._ended.wait(1):
+        while not self._ended.wait(READ_INTERVAL):
             if time.monotonic() > self._last_tick + MAX_BLOCKED:
                 self._end_blocked(loop, thread)
             if self.worker_id is not None:  # it is registered
-                session = self._hold_lock(session)
+                session = self._hold_lock_and_read_pauses(session)
         if session:
             session.close()
 
-    def _hold_lock(
+    def _hold_lock_and_read_pauses(
         self, session: psycopg.Connection | None
     ) -> psycopg.Connection | None:
         """Return the session with the lock that shows that this worker is alive."""
         try:
-            if session:
-                session.execute("SELECT 1")
-                return session
-            session = connect()
-            number = (self.worker_id or 0) % 2**31
-            session.execute("SELECT pg_try_advisory_lock(%s, %s)", [LOCK_CLASS, number])
+            if not session:
+                session = connect()
+                lock = [LOCK_CLASS, (self.worker_id or 0) % 2**31]
+                session.execute("SELECT pg_try_advisory_lock(%s, %s)", lock)
+            self._obey_pauses(session.execute(PAUSES).fetchall())
             return session
         except psycopg.Error as error:
-            logger.warning("No lock shows that this worker is alive: %s", error)
-            return None  # it tries again in a second
+            logger.warning(
+                "No lock shows that this worker is alive, and it does not know"
+                " which queues are paused now: %s",
+                error,
+            )
+            if session:
+                session.close()
+            return None  # it tries again soon
 
     def _end_blocked(self, loop: asyncio.AbstractEventLoop, thread: int) -> NoReturn:
         error = with_stack(retry.EventLoopBlocked("It blocked the event loop."), thread)

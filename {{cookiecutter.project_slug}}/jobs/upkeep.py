@@ -18,7 +18,7 @@ from django.utils import timezone
 from procrastinate import App
 
 from . import stats, upstream
-from .bridge import hook
+from .bridge import MAINTENANCE_QUEUE, hook
 from .models import Interruption, JobFailure, QueuedJob, QueueSample
 from .retry import JobStalled
 
@@ -85,10 +85,9 @@ def add_to(app: App) -> None:
             body()
 
         register: Callable[..., Any] = app.task
-        app.periodic(cron=cron)(
-            # Waiting jobs have these names, so they must not change.
-            register(name=name, queueing_lock=name, priority=priority)(task)
-        )
+        options = {"queue": MAINTENANCE_QUEUE, "queueing_lock": name}
+        # Waiting jobs have these names, so they must not change.
+        app.periodic(cron=cron)(register(name=name, priority=priority, **options)(task))
 
     # The sixth column is for seconds.
     periodic(

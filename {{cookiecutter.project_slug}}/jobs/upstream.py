@@ -44,7 +44,8 @@ USED_NAMES = {
     "exceptions.py": "JobAborted JobRetry UniqueViolation retry_decision",
     "job_context.py": "AbortReason USER_REQUEST abort_reason start_timestamp",
     "jobs.py": "call_string from_row log_context task_kwargs",
-    "manager.py": "batch_defer_jobs cancel_job_by_id update_heartbeat",
+    "manager.py": "batch_defer_jobs cancel_job_by_id fetch_job listen_for_jobs"
+    " update_heartbeat",
     "middleware.py": "compose is_async_middleware",
     "periodic.py": "PeriodicTask configure_kwargs croniter periodic_tasks",
     "psycopg_connector.py": "pool",
@@ -225,6 +226,11 @@ class Worker(worker.Worker):
 
     _supervisor: Slot | None = None
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.served = list(self.queues) if self.queues else None
+        """The queues that it was started for. ``queues`` lacks those that are paused."""
+
     @property
     def running(self) -> dict[Slot, JobContext]:
         """The running jobs."""
@@ -258,6 +264,10 @@ class Worker(worker.Worker):
         """Fetch jobs now, before the next poll. Any thread may call this."""
         if self._loop:
             self._loop.call_soon_threadsafe(self._new_job_event.set)
+
+    def take_from(self, queues: list[str] | None) -> None:
+        """Take jobs only from these queues from now on. None stands for all."""
+        self.queues = queues
 
     def ask_to_stop(
         self, slot: Slot | None = None, context: JobContext | None = None
@@ -338,7 +348,11 @@ class Worker(worker.Worker):
 
     def _start_side_tasks(self) -> list[Slot]:
         self._supervisor = asyncio.create_task(self.supervise(), name="supervisor")
-        return [*super()._start_side_tasks(), self._supervisor]
+        # The listener listens to all queues, as those that are paused may be resumed.
+        allowed, self.queues = self.queues, self.served
+        side_tasks = super()._start_side_tasks()
+        self.queues = allowed
+        return [*side_tasks, self._supervisor]
 
     async def _shutdown(self, side_tasks: list[Slot]) -> None:
         alive = {"listener", "poll_jobs_to_abort", "supervisor"}

@@ -18,9 +18,9 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from . import bridge, search, stats
-from .actions import ACTIONS, act
+from .actions import ACTIONS, act, pause, resume
 from .life import life_of
-from .models import JobFailure, QueuedJob, WorkerInfo
+from .models import JobFailure, PausedQueue, QueuedJob, WorkerInfo
 
 ARGUMENTS, FAILURES = "jobs.view_arguments", "jobs.view_jobfailure"
 # How many jobs one click changes.
@@ -53,6 +53,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
         "running": "Jobs that are running.",
         "scheduled": "Jobs that are scheduled for later.",
         "wait": "Seconds that the oldest due job has waited.",
+        "paused": "1 if workers take no jobs from the queue, else 0.",
     }.items():
         gauge = Gauge(f"jobs_{name}", text, ["queue"], registry=registry)
         for queue in now.queues:
@@ -68,14 +69,19 @@ def metrics(request: HttpRequest) -> HttpResponse:
     )
 
 
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 @for_staff
 def queues(request: HttpRequest) -> HttpResponse:
     """Show the queues now and over the last day, the workers and periodic tasks."""
+    if request.method == "POST":
+        run_action(request, [])
+        return redirect(request.path)
     now, day, ended = stats.now(), stats.last_day(), stats.ended()
     workers = stats.registered_workers()
     queues = []
     for queue in now.queues:
+        if queue.name == bridge.MAINTENANCE_QUEUE and not queue.late:
+            continue
         bars = day.get(queue.name, [])
         waiting = [
             (x, [("late" if w > queue.limit else "", n)]) for x, n, w, *_ in bars
@@ -190,8 +196,9 @@ class ListForm(forms.Form):
 def jobs(request: HttpRequest) -> HttpResponse:
     """List jobs, and act on those that were chosen."""
     form = ListForm(request.GET)
-    found = search.Found()
+    found, queue = search.Found(), ""
     if form.is_valid():
+        queue = form.cleaned_data["queue"]
         filters, before = form.filters(request.user), form.cleaned_data["before"]
         if request.method == "POST":
             ids: Iterable[Any] = request.POST.getlist("job")
@@ -212,6 +219,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         "query": query.urlencode(),
         "actions": allowed_actions(request, possible),
         "most": MOST,
+        **pause_of(queue),
     }
     return render(request, "jobs/jobs.html", context)
 
@@ -240,8 +248,16 @@ def job(request: HttpRequest, pk: int) -> HttpResponse:
             queueing_lock=found.queueing_lock, status="todo"
         ).exclude(pk=pk)[:1],
         "actions": allowed_actions(request, {found.state}),
+        **pause_of(found.queue_name),
     }
     return render(request, "jobs/job.html", context)
+
+
+def pause_of(queue: str) -> dict[str, Any]:
+    """Return what a page about a queue shows of its pause."""
+    if not queue or queue == bridge.MAINTENANCE_QUEUE:
+        return {}
+    return {"queue": queue, "pause": PausedQueue.objects.filter(pk=queue).first()}
 
 
 def allowed_actions(request: HttpRequest, states: set[str]) -> list[tuple[str, str]]:
@@ -265,6 +281,9 @@ def run_action(request: HttpRequest, ids: Iterable[Any], *, more: bool = False) 
     """
     name = request.POST.get("action", "")
     user: Any = request.user
+    if name in ("pause", "resume") and user.has_perm("jobs.pause_queue"):
+        pause_or_resume(request, name, user.get_username())
+        return
     if name not in ACTIONS or not user.has_perm(f"jobs.{name}"):
         raise PermissionDenied
     chosen = {int(one) for one in ids if str(one).isdecimal() and len(str(one)) < 19}
@@ -276,3 +295,17 @@ def run_action(request: HttpRequest, ids: Iterable[Any], *, more: bool = False) 
         text += " There are more: do it again."
     level = messages.SUCCESS if changed == len(chosen) else messages.WARNING
     messages.add_message(request, level, text)
+
+
+def pause_or_resume(request: HttpRequest, action: str, who: str) -> None:
+    """Pause or resume a queue, and tell what became of it."""
+    queue, why = request.POST.get("queue", ""), request.POST.get("why", "")
+    try:
+        if action == "pause":
+            pause(queue, why, who)
+        else:
+            resume(queue, who)
+    except ValueError as error:
+        messages.warning(request, str(error))
+    else:
+        messages.success(request, f"Queue {queue} is {action}d.")

@@ -152,7 +152,7 @@ class WorkerApp(upstream.WorkerApp):
         self.lanes = lanes
 
     def make_worker(self, **options: Any) -> Worker:
-        """Return a worker with supervision and lanes.
+        """Return a worker with supervision and lanes, which also does maintenance.
 
         Raises:
             ImproperlyConfigured: There are atomic jobs, but with this version of
@@ -160,9 +160,11 @@ class WorkerApp(upstream.WorkerApp):
         """
         from .lanes import LaneWorker
 
+        if queues := options.get("queues"):
+            options["queues"] = [*queues, bridge.MAINTENANCE_QUEUE]
         if missing := ", ".join(upstream.missing_names()):
             logger.warning(
-                "Procrastinate's own worker runs, without lanes and supervision: "
+                "Procrastinate's own worker runs, without lanes, supervision and pauses: "
                 "this version of Procrastinate was not tested (it lacks %s)",
                 missing,
             )

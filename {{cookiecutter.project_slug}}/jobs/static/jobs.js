@@ -1,7 +1,8 @@
-// The pages follow the queue, but not in a hidden tab, and not while jobs are chosen.
+// The pages follow the queue, but not in a hidden tab, and not while somebody chooses jobs
+// or says why a queue is paused.
 document.addEventListener("htmx:beforeRequest", (event) => {
   const live = event.target.closest("[data-live]");
-  if (live && (document.hidden || live.querySelector("input:checked"))) event.preventDefault();
+  if (live && (document.hidden || live.querySelector("input:checked, .pause[open]"))) event.preventDefault();
 });
 
 // The session has ended: show the login page.

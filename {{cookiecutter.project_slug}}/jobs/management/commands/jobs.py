@@ -1,14 +1,16 @@
 """What the pages of the jobs show and do, for those who have only a shell."""
 
+import os
+import socket
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import pluralize
 
 from jobs import search
-from jobs.actions import ACTIONS, act
+from jobs.actions import ACTIONS, act, pause, resume
 from jobs.life import life_of
-from jobs.models import QueuedJob
+from jobs.models import PausedQueue, QueuedJob
 
 NAMES = {
     action.label.lower().replace(" ", "-"): name for name, action in ACTIONS.items()
@@ -30,9 +32,9 @@ def add_filters(parser: CommandParser, *, limit: int) -> None:
 
 
 class Command(BaseCommand):
-    """List jobs, show one, or act on some."""
+    """List jobs, show one, act on some, or pause a queue."""
 
-    help = "List jobs, show one, or act on some."
+    help = "List jobs, show one, act on some, or pause a queue."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
@@ -47,12 +49,23 @@ class Command(BaseCommand):
             one.add_argument("ids", type=int, nargs="*", metavar="id")
             add_filters(one, limit=10_000)
 
+        text = "keep workers from taking jobs from a queue"
+        one = commands.add_parser("pause", help=text)
+        one.add_argument("queue")
+        one.add_argument("--reason", required=True, help="why; the pages show it")
+        text = "let workers take jobs from a paused queue again"
+        commands.add_parser("resume", help=text).add_argument("queue")
+
     def handle(self, *, command: str, **options: Any) -> None:
         """Do what the command line says."""
         if command == "list":
             self.list_jobs(self.find(options))
         elif command == "show":
             self.show(options["id"], full=options["full"])
+        elif command == "pause":
+            self.pause(options["queue"], options["reason"])
+        elif command == "resume":
+            self.resume(options["queue"])
         else:
             self.act(NAMES[command], options)
 
@@ -132,3 +145,33 @@ class Command(BaseCommand):
         if not changed:
             raise CommandError(text)
         self.stdout.write(text)
+
+    def pause(self, queue: str, reason: str) -> None:
+        """Pause a queue.
+
+        Raises:
+            CommandError: There is no reason, or the queue cannot be paused.
+        """
+        try:
+            pause(queue, reason, who())
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        known = QueuedJob.objects.filter(queue_name=queue).exists()
+        unknown = "" if known else ", although there is no job in it"
+        self.stdout.write(f"Queue {queue} is paused{unknown}")
+
+    def resume(self, queue: str) -> None:
+        """Resume a queue.
+
+        Raises:
+            CommandError: It is not paused.
+        """
+        if not resume(queue, who()):
+            raise CommandError(f"Queue {queue} is not paused")
+        self.stdout.write(f"Queue {queue} is resumed")
+
+
+def who() -> str:
+    """Return who uses this shell, for people."""
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "somebody"
+    return f"{user} on {socket.gethostname()}"
