@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
@@ -420,28 +422,76 @@ def test_a_queue_is_paused_as_the_docs_say(production: Production) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_kind_of_job_is_limited_as_the_docs_say(shop: Production) -> None:
+    """Each customer has two jobs at once, in two workers that could run eight."""
     follow(shop.project, section(shop.project, RECIPES, "Limit how many run at once"))
     lint(shop.project)
     shop.manage("migrate")
 
-    def statuses(condition: str) -> list[str]:
-        jobs = "SELECT status FROM procrastinate_jobs WHERE task_name = 'shop.finish_item' AND "
-        return [row["status"] for row in shop.database.query(jobs + condition)]
+    def running() -> dict[str, int]:
+        query = """
+            SELECT coalesce(split_part(lock, ':', 2), 'nobody') AS customer, count(*) AS jobs
+            FROM procrastinate_jobs WHERE task_name = 'shop.finish_item' AND status = 'doing'
+            GROUP BY customer
+        """
+        return {row["customer"]: row["jobs"] for row in shop.database.query(query)}
 
     create = """
 from shop.models import Item
-services.finish_items([Item.objects.create(name="Tea").pk for _ in range(4)])
-tasks.finish_item.defer(item_id=0)
+items = Item.objects.bulk_create(Item(name="Tea") for _ in range(600))
+for n, customer in enumerate(("ann", "ben", "cleo")):
+    services.finish_items([item.pk for item in items[n::3]], customer=customer)
+for _ in range(2):
+    tasks.finish_item.defer(item_id=0)
 """
     shell(shop, create)
+    limits = {"ann": 2, "ben": 2, "cleo": 2}
     with psycopg.connect(shop.database.url) as connection:
         connection.execute("LOCK TABLE shop_item")
-        shop.worker()
-        # The last job runs, so the worker has looked at all the others.
-        wait_until(lambda: statuses("lock IS NULL") == ["doing"])
-        assert statuses("lock IS NOT NULL").count("doing") == 2
+        for _ in range(2):
+            shop.worker()
+        # The last two jobs run, so the workers have looked at all the others.
+        wait_until(lambda: running() == limits | {"nobody": 2})
         connection.rollback()
-    wait_until(lambda: set(statuses("true")) == {"succeeded"})
+    left = "SELECT 1 FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+    left += " AND task_name = 'shop.finish_item' LIMIT 1"
+    while shop.database.query(left):
+        assert all(number <= 2 for number in running().values())
+    assert not shop.database.query("SELECT 1 FROM shop_item WHERE finished_at IS NULL")
+
+
+@pytest.mark.timeout(300)
+def test_the_rate_of_a_kind_of_job_is_limited_as_the_docs_say(shop: Production) -> None:
+    """With two processes that defer at the same time, and two workers."""
+    follow(shop.project, section(shop.project, RECIPES, "Limit how many start in a minute"))
+    sort_imports(shop.project)
+    shop.manage("makemigrations")
+    shop.manage("migrate")
+    lint(shop.project)
+    create = """
+from shop.models import Item
+items = Item.objects.bulk_create(Item(name="Tea") for _ in range(100))
+services.finish_evenly([item.pk for item in items], per_minute=1_200)
+"""
+    for _ in range(2):
+        shop.worker()
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: shell(shop, create), range(2)))
+    query = """
+        SELECT scheduled_at, status, (
+            SELECT min(at) FROM procrastinate_events WHERE job_id = job.id AND type = 'started'
+        ) AS started
+        FROM procrastinate_jobs job WHERE task_name = 'shop.finish_item' ORDER BY scheduled_at
+    """
+    ended = "SELECT 1 FROM procrastinate_jobs WHERE status IN ('todo', 'doing')"
+    ended += " AND task_name = 'shop.finish_item'"
+    wait_until(lambda: not shop.database.query(ended))
+    jobs = shop.database.query(query)
+    assert len(jobs) == 200
+    assert {job["status"] for job in jobs} == {"succeeded"}
+    assert all(job["started"] >= job["scheduled_at"] for job in jobs)
+    moments = [job["scheduled_at"] for job in jobs]
+    gaps = [later - moment for moment, later in pairwise(moments)]
+    assert min(gaps) >= timedelta(minutes=1) / 1_200
 
 
 @pytest.mark.timeout(300)

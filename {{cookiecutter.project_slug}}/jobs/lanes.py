@@ -84,9 +84,7 @@ class LaneWorker(SupervisedWorker):
     def take_from(self, queues: list[str] | None) -> None:
         """Take jobs only from these queues from now on. None stands for all."""
         super().take_from(queues)
-        self._queues = (
-            "NULL" if queues is None else sql.Literal(queues).as_string(None)
-        )
+        self._queues = "NULL" if queues is None else sql.Literal(queues).as_string(None)
 
     async def process(self, context: JobContext) -> None:
         """Run a job, and the jobs that its lane takes after it, in one slot."""

@@ -103,6 +103,29 @@ class PausedQueue(models.Model):
         return f"Queue {self.queue} was paused by {self.who}: {self.why}"
 
 
+class Alert(models.Model):
+    """A problem, and what people were told about it."""
+
+    problem = models.CharField(max_length=200, primary_key=True)
+    text = models.TextField()
+    active = models.BooleanField(default=True, help_text="Whether it is not over.")
+    announced = models.BooleanField(
+        default=False, help_text="Whether people know of it, but not that it is over."
+    )
+    told_at = models.DateTimeField(
+        null=True, help_text="When people were last told that it is not over."
+    )
+    claimed_at = models.DateTimeField(
+        null=True, help_text="Since when a worker is about to tell people."
+    )
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class WorkerInfo(models.Model):
     """What a worker stores about itself at its start, except its heartbeat."""
 

@@ -146,30 +146,36 @@ class Stats:
     @property
     def problems(self) -> list[str]:
         """What somebody should look at, in sentences."""
-        found = [
-            f"Queue {queue.name}: a job has waited for {queue.waited}"
+        return list(self.alerts.values())
+
+    @property
+    def alerts(self) -> dict[str, str]:
+        """The problems by their keys, which stay the same while a problem lasts."""
+        found = {
+            f"late {queue.name}": f"Queue {queue.name}: a job has waited for"
+            f" {queue.waited}"
             for queue in self.queues
             if queue.late
-        ]
-        found += [
-            f"Queue {queue.name} has been paused for over a day, by {queue.pause.who}:"
-            f" {queue.pause.why}"
+        }
+        found |= {
+            f"paused {queue.name}": f"Queue {queue.name} has been paused for over a day,"
+            f" by {queue.pause.who}: {queue.pause.why}"
             for queue in self.queues
             if queue.pause and queue.pause.since < timezone.now() - DAY
-        ]
+        }
         if not self.workers:
-            found.append("No worker is alive")
+            found["workers"] = "No worker is alive"
         if self.stalled:
             jobs = "1 job is" if self.stalled == 1 else f"{self.stalled} jobs are"
-            found.append(f"{jobs} stuck on dead workers")
-        found += [
-            f"Job {name}[{pk}] has run for {timedelta(seconds=round(seconds))},"
-            " over ten times as long as usual"
+            found["stalled"] = f"{jobs} stuck on dead workers"
+        found |= {
+            f"slow {pk}": f"Job {name}[{pk}] has run for"
+            f" {timedelta(seconds=round(seconds))}, over ten times as long as usual"
             for pk, name, seconds in self.slow
-        ]
+        }
         if self.failures > settings.JOBS_MAX_FAILURES:
             attempts = f"{self.failures} attempt{'s' if self.failures > 1 else ''}"
-            found.append(f"{attempts} failed in the last hour")
+            found["failures"] = f"{attempts} failed in the last hour"
         return found
 
 
@@ -183,7 +189,9 @@ def now() -> Stats:
         cursor.execute(SLOW_JOBS, [atomic])
         slow = cursor.fetchall()
     pauses = {pause.queue: pause for pause in PausedQueue.objects.all()}
-    names = {job.queue for job in bridge.declared.values()} | busy.keys() | pauses.keys()
+    names = (
+        {job.queue for job in bridge.declared.values()} | busy.keys() | pauses.keys()
+    )
     return Stats(
         queues=[
             replace(busy.get(name, Queue(name)), pause=pauses.get(name))

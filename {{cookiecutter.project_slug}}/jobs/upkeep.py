@@ -17,7 +17,7 @@ from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 from procrastinate import App
 
-from . import stats, upstream
+from . import alerts, stats, upstream
 from .bridge import MAINTENANCE_QUEUE, hook
 from .models import Interruption, JobFailure, QueuedJob, QueueSample
 from .retry import JobStalled
@@ -161,7 +161,7 @@ def due_after_other_suspects() -> Combinable:
 
 
 def watch() -> None:
-    """Store a sample of each queue, and log each problem as an error."""
+    """Store a sample of each queue, log each problem as an error, and tell people."""
     with connection.cursor() as cursor:
         cursor.execute(RECORD_UNEXPLAINED_FAILURES)
         cursor.execute(CLEAR_WORKERS_OF_FINISHED_JOBS)
@@ -187,6 +187,7 @@ def watch() -> None:
     )
     for problem in now.problems:
         logger.error(problem)
+    alerts.tell(now.alerts)
 
 
 def prune() -> None:

@@ -95,6 +95,7 @@ def queues(request: HttpRequest) -> HttpResponse:
     context = {
         "now": now,
         "queues": queues,
+        "maintenance": bridge.MAINTENANCE_QUEUE,
         "failed_day": sum(queue.failed_day for queue in ended.values()),
         "failed": [(job, last.get(job.pk)) for job in failed],
         "workers": workers,

@@ -73,6 +73,8 @@ EMAIL_URL = env.str(
     "EMAIL_URL", required("console:"), validate=variables.check_email_url
 )
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
+# E-mail addresses, or the address of a webhook.
+JOBS_ALERTS_TO = env.str("ALERTS_TO", "", validate=variables.check_alerts_to)
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 SENTRY_DSN = env.str("SENTRY_DSN", "")
 # The number of jobs that a worker runs at once; Procrastinate reads this variable too.
@@ -262,6 +264,7 @@ if not DEBUG:
 
 # E-mail
 
+EMAIL_SUBJECT_PREFIX = "[{{ cookiecutter.project_slug }}] "
 mailer = parse_email_url(str(EMAIL_URL))
 if django.VERSION >= (6, 1):
     MAILERS = {"default": mailer}

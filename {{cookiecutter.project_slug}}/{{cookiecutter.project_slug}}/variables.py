@@ -2,6 +2,8 @@
 
 import re
 
+import django.core.exceptions
+from django.core.validators import URLValidator, validate_email
 from environs import ValidationError
 
 from .database_url import parse_database_url
@@ -58,3 +60,17 @@ def check_email_url(url: str) -> None:
         parse_email_url(url)
     except ValueError as error:
         raise ValidationError(str(error)) from error
+
+
+def check_alerts_to(value: str) -> None:
+    """Reject what is neither e-mail addresses nor the address of a webhook."""
+    try:
+        if "://" in value:
+            URLValidator(schemes=["https", "http"])(value)
+        elif value:
+            for address in value.split(","):
+                validate_email(address.strip())
+    except django.core.exceptions.ValidationError:
+        raise ValidationError(
+            "must be e-mail addresses, comma-separated, or the URL of a webhook"
+        ) from None

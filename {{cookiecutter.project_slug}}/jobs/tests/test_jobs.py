@@ -315,7 +315,8 @@ def test_a_job_shows_its_life_and_its_buttons(
         assert text in page
     assert re.search(r"Attempt 1 raised <strong>KeyError</strong> after 2.35 s", page)
     assert page.count("<p>Started") == 2
-    assert re.findall(r'name="action" value="(\w+)"', page) == ["retry_job"]
+    buttons = re.findall(r'name="action" value="(\w+)"', page)
+    assert buttons == ["retry_job", "pause"]
     assert " style=" not in page
     assert 'rel="icon"' in page
     admin_client.post(f"/jobs/{pk}/", {"action": "retry_job"})

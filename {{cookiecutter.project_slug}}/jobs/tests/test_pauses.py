@@ -65,7 +65,10 @@ def test_a_queue_is_paused_and_resumed_from_each_of_its_pages(
             assert "by ann: no &lt;van&gt;</p>" in text
             assert 'value="resume"' in text
         form["action"] = "resume"
-        assert "Queue ships is resumed." in client.post(page, form, follow=True).content.decode()
+        assert (
+            "Queue ships is resumed."
+            in client.post(page, form, follow=True).content.decode()
+        )
         for shown in pages:
             text = client.get(shown).content.decode()
             assert "is paused" not in text
@@ -97,7 +100,11 @@ def test_it_needs_a_permission_of_its_own(
         ("ships", " ", "Say why the queue is paused."),
         ("ships", "x" * 201, "at most 200 characters"),
         ("x" * 129, "no van", "at most 128 characters"),
-        (MAINTENANCE_QUEUE, "no van", f"The queue {MAINTENANCE_QUEUE} cannot be paused."),
+        (
+            MAINTENANCE_QUEUE,
+            "no van",
+            f"The queue {MAINTENANCE_QUEUE} cannot be paused.",
+        ),
     ],
 )
 def test_a_pause_that_makes_no_sense_is_rejected(
@@ -139,9 +146,14 @@ def test_a_shell_pauses_and_resumes(
     assert not PausedQueue.objects.exists()
     with pytest.raises(CommandError, match="Queue ships is not paused"):
         call_command("jobs", "resume", "ships")
-    ship.defer()
+    pk = ship.defer()
     call_command("jobs", "pause", "ships", "--reason", "no van")
     assert capsys.readouterr().out == "Queue ships is paused\n"
+    for options in (["list"], ["list", "--queue=ships"], ["show", str(pk)]):
+        call_command("jobs", *options)
+        assert "Queue ships was paused by root on" in capsys.readouterr().out
+    call_command("jobs", "list", "--queue=mail")
+    assert capsys.readouterr().out == ""
 
 
 def test_a_paused_queue_is_not_late_but_a_forgotten_pause_is_a_problem(
@@ -163,7 +175,9 @@ def test_a_paused_queue_is_not_late_but_a_forgotten_pause_is_a_problem(
 def test_a_paused_queue_without_jobs_is_shown(admin_client: Client) -> None:
     pause("mail", "no server", "ann")
     assert find("mail").paused
-    assert "Queue mail is paused</strong>" in admin_client.get("/jobs/").content.decode()
+    assert (
+        "Queue mail is paused</strong>" in admin_client.get("/jobs/").content.decode()
+    )
 
 
 @pytest.mark.django_db(transaction=True)

@@ -3,7 +3,12 @@
 import pytest
 from environs import ValidationError
 
-from ..variables import check_hosts, check_origins, check_secret_keys
+from ..variables import (
+    check_alerts_to,
+    check_hosts,
+    check_origins,
+    check_secret_keys,
+)
 
 
 @pytest.mark.parametrize(
@@ -62,3 +67,23 @@ def test_former_keys_are_as_long_as_keys_and_are_not_shown() -> None:
     with pytest.raises(ValidationError, match="must be 50 random") as error:
         check_secret_keys(["x" * 50, "a former key"])
     assert "former" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "ops@example.com",
+        "ann@example.com, ben@example.com",
+        "https://hooks.example.com/services/a/b",
+        "http://localhost:8065/hooks/a",
+    ],
+)
+def test_alerts_go_to_addresses_or_a_webhook(value: str) -> None:
+    check_alerts_to(value)
+
+
+@pytest.mark.parametrize("value", ["ops", "ann@example.com,", "ftp://example.com/a"])
+def test_alerts_go_nowhere_else(value: str) -> None:
+    with pytest.raises(ValidationError, match="or the URL of a webhook"):
+        check_alerts_to(value)

@@ -59,6 +59,7 @@ class Command(BaseCommand):
     def handle(self, *, command: str, **options: Any) -> None:
         """Do what the command line says."""
         if command == "list":
+            self.show_pauses(options["queue"])
             self.list_jobs(self.find(options))
         elif command == "show":
             self.show(options["id"], full=options["full"])
@@ -84,6 +85,12 @@ class Command(BaseCommand):
                 "The search takes too long: add --state, --task or --queue"
             )
         return found
+
+    def show_pauses(self, queue: str) -> None:
+        """Print if a queue is paused, or which queues are if it is empty."""
+        for paused in PausedQueue.objects.order_by("pk"):
+            if queue in ("", paused.queue):
+                self.stdout.write(f"{paused} ({paused.since:%Y-%m-%d %H:%M:%S})")
 
     def list_jobs(self, found: search.Found) -> None:
         """Print a line for each job."""
@@ -112,6 +119,7 @@ class Command(BaseCommand):
         if job is None:
             raise CommandError(f"There is no job {pk}")
         self.stdout.write(f"{job}: {job.state}, in the queue {job.queue_name}")
+        self.show_pauses(job.queue_name)
         self.stdout.write(f"Arguments: {job.args}")
         for entry in life_of(job, failures=True):
             text = entry.get("text")
