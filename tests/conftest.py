@@ -19,6 +19,8 @@ from typing import Any, NoReturn, TypeVar
 
 import psutil
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message as MailHandler
 from browser import Browser
 from cookiecutter.main import cookiecutter
 from playwright.sync_api import Browser as Chromium
@@ -477,6 +479,26 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start commands with `uv run`, and end them, whatever happens."""
     with starting(tmp_path) as start:
         yield start
+
+
+class Mailbox(MailHandler):
+    """Keeps the subjects of the e-mails that a mail server receives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subjects: list[str] = []
+
+    def handle_message(self, message: object) -> None:
+        self.subjects.append(message["Subject"])  # type: ignore[index]
+
+
+@pytest.fixture
+def mail_server() -> Iterator[Controller]:
+    """A mail server on a free port."""
+    server = Controller(Mailbox(), hostname="127.0.0.1", port=free_port())
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,10 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiosmtpd.controller import Controller
-from aiosmtpd.handlers import Message as MailHandler
 from browser import Database
 from conftest import (
     Browse,
@@ -241,26 +239,6 @@ def test_another_postgresql_can_be_used(
     assert Database(system_postgres, site.app).contacts() == file.contacts
     press_ctrl_c(running, site)
     assert "Not running" in site.run("manage.py", "devdb", "status").stdout
-
-
-class Mailbox(MailHandler):
-    """Keeps the subjects of the e-mails that a mail server receives."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.subjects: list[str] = []
-
-    def handle_message(self, message: object) -> None:
-        self.subjects.append(message["Subject"])  # type: ignore[index]
-
-
-@pytest.fixture
-def mail_server() -> Iterator[Controller]:
-    """A mail server on a free port."""
-    server = Controller(Mailbox(), hostname="127.0.0.1", port=free_port())
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

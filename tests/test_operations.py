@@ -21,6 +21,7 @@ import httpx
 import psutil
 import psycopg
 import pytest
+from aiosmtpd.controller import Controller
 from browser import Database
 from conftest import Project, Running, Stack, Start, free_port, wait_until
 from documents import blocks, commands, follow, lint, run, section, sort_imports
@@ -418,6 +419,29 @@ def test_a_queue_is_paused_as_the_docs_say(production: Production) -> None:
     assert status(f"{url}/health/workers") == 200
     run(production.project, resume)
     wait_until(lambda: statuses()["default"] not in {"todo", "doing"})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_an_alert_reaches_a_person_as_the_docs_say(
+    production: Production, mail_server: Controller
+) -> None:
+    """A real mail server gets one message, and one when it is over, from two workers."""
+    text = section(production.project, "docs/operate.md", "What happens by itself")
+    (command,) = commands(text)
+    production.variables |= {
+        "ALERTS_TO": "ops@example.com",
+        "EMAIL_URL": f"smtp://127.0.0.1:{mail_server.port}",
+    }
+    for _ in range(2):
+        run(production.project, command, **production.variables)
+    subjects = mail_server.handler.subjects
+    assert subjects == ["[my_project] No worker is alive"]
+    for _ in range(2):
+        production.worker()
+    # The workers look once a minute.
+    wait_until(lambda: len(subjects) > 1, 120)
+    assert subjects[1:] == ["[my_project] Over: No worker is alive"]
 
 
 @pytest.mark.timeout(300)
