@@ -412,6 +412,22 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     # The page follows the queue: the job fails once more.
     expect(page.get_by_role("rowheader")).to_have_count(1, timeout=15_000)
 
+    page.clock.install()
+    page.goto("/jobs/")
+    page.get_by_text("Pause queue default").click()
+    page.get_by_label("Why?").fill("The mail server is down")
+    refreshes: list[object] = []
+    page.on("request", lambda request: refreshes.append(request))
+    page.clock.run_for(20_000)
+    assert not refreshes, "the form would be gone"
+    check_accessibility(page)
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_text("by dev: The mail server is down")).to_be_visible()
+    check_accessibility(page)
+    assert page.evaluate("document.documentElement.scrollWidth <= 390")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_text("Queue default is resumed.")).to_be_visible()
+
     (job,) = database.query("SELECT id FROM procrastinate_jobs WHERE status = 'failed'")
     for line in commands(section(site, "docs/operate.md", "See what happens")):
         command = line.replace("123", str(job["id"])).removeprefix("uv run ")

@@ -597,9 +597,14 @@ def test_a_pause_survives_restarts_and_queues_that_nobody_knows(
     waiting = defer_to("unheard of")
     for _ in range(2):
         with worker():
-            wait_until(are(defer_to("default") + defer_to("other"), "succeeded"))
+            ids = defer_to("default") + defer_to("other")
+            wait_until(are(ids, "succeeded"))
             assert starts(waiting) == 0
+    listens = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
+    listens += " AND query = 'LISTEN \"procrastinate_any_queue_v1\"'"
     with worker():
+        # Also to the queue that is paused: once it is resumed, its jobs start at once.
+        wait_until(lambda: execute(listens))
         actions.resume("unheard of", "a test")
         wait_until(are(waiting, "succeeded"))
 
@@ -622,6 +627,7 @@ def test_a_worker_that_cannot_read_the_pauses_keeps_its_last_state(
     lock = "SELECT 1 FROM pg_locks JOIN pg_database ON pg_database.oid = database WHERE"
     lock += " locktype = 'advisory' AND classid = %s AND datname = current_database()"
     with worker() as process:
+        wait_until(are(defer_to("default"), "succeeded"))
         wait_until(lambda: execute(lock, supervision.LOCK_CLASS))
         execute("ALTER TABLE jobs_pausedqueue RENAME TO away")
         try:

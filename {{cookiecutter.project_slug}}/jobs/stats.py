@@ -189,13 +189,11 @@ def now() -> Stats:
         cursor.execute(SLOW_JOBS, [atomic])
         slow = cursor.fetchall()
     pauses = {pause.queue: pause for pause in PausedQueue.objects.all()}
-    names = (
-        {job.queue for job in bridge.declared.values()} | busy.keys() | pauses.keys()
-    )
+    declared = {job.queue for job in bridge.declared.values()}
     return Stats(
         queues=[
             replace(busy.get(name, Queue(name)), pause=pauses.get(name))
-            for name in sorted({*names, bridge.MAINTENANCE_QUEUE})
+            for name in sorted(declared | busy.keys() | pauses.keys())
         ],
         workers=workers_alive(),
         stalled=stalled().count(),

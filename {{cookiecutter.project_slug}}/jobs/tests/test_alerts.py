@@ -1,6 +1,7 @@
 """Who is told of problems, how often, and what happens if that fails."""
 
 import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -130,13 +131,19 @@ def test_nobody_is_told_unless_the_setting_says_who(settings: Settings) -> None:
 
 @pytest.mark.usefixtures("db")
 def test_a_webhook_that_is_away_is_tried_again(
-    webhook: Webhook, caplog: pytest.LogCaptureFixture, settings: Settings
+    webhook: Webhook,
+    caplog: pytest.LogCaptureFixture,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for webhook.status in (500, 404, 302):
         alerts.tell(LATE)
-    settings.JOBS_ALERTS_TO = "http://127.0.0.1:1/services/secret"
-    alerts.tell(LATE)
-    assert len(caplog.messages) == 4
+    with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as patch:
+        patch.setattr(alerts, "TIMEOUT", 0.1)
+        for port in (1, silent.getsockname()[1]):
+            settings.JOBS_ALERTS_TO = f"http://127.0.0.1:{port}/services/secret"
+            alerts.tell(LATE)
+    assert len(caplog.messages) == 5
     assert all("trying again in a minute" in line for line in caplog.messages)
     assert "secret" not in caplog.text
     settings.JOBS_ALERTS_TO, webhook.status = webhook.url, 200
@@ -190,6 +197,25 @@ def test_several_workers_tell_once(webhook: Webhook) -> None:
         assert len(webhook.received) == 1
         webhook.received.clear()
         wait(61)
+    Alert.objects.all().delete()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("addresses")
+def test_workers_that_see_different_problems_do_not_block_each_other() -> None:
+    together = Barrier(2)
+
+    def tell(problems: dict[str, str]) -> None:
+        try:
+            for _ in range(20):
+                together.wait(30)
+                alerts.tell(problems)
+        finally:
+            connections.close_all()
+
+    alerts.tell(LATE | SLOW)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(tell, [LATE, SLOW]))
     Alert.objects.all().delete()
 
 
