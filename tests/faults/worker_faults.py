@@ -601,7 +601,7 @@ def test_a_pause_survives_restarts_and_queues_that_nobody_knows(
             wait_until(are(ids, "succeeded"))
             assert starts(waiting) == 0
     listens = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database()"
-    listens += " AND query = 'LISTEN \"procrastinate_any_queue_v1\"'"
+    listens += " AND query = 'LISTEN \"procrastinate_any_queue_v1\";'"
     with worker():
         # Also to the queue that is paused: once it is resumed, its jobs start at once.
         wait_until(lambda: execute(listens))
