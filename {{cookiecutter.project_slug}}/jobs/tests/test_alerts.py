@@ -138,7 +138,10 @@ def test_a_webhook_that_is_away_is_tried_again(
 ) -> None:
     for webhook.status in (500, 404, 302):
         alerts.tell(LATE)
-    with socket.create_server(("127.0.0.1", 0)) as silent, monkeypatch.context() as patch:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        monkeypatch.context() as patch,
+    ):
         patch.setattr(alerts, "TIMEOUT", 0.1)
         for port in (1, silent.getsockname()[1]):
             settings.JOBS_ALERTS_TO = f"http://127.0.0.1:{port}/services/secret"
