@@ -11,10 +11,11 @@ import psycopg
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection, connections, transaction
-from procrastinate import PsycopgConnector
+from procrastinate import JobContext, PsycopgConnector
 from procrastinate.contrib.django import connector_params
 from procrastinate.exceptions import ConnectorException
 from procrastinate.manager import JobManager
+from procrastinate.middleware import SyncCallNext
 
 from .. import runs, upstream
 from ..bridge import Job, job
@@ -133,6 +134,30 @@ def test_the_event_loop_tries_again_to_end_a_job(
     declare(think).defer()
     assert drain_queue() == {"succeeded": 1}
     assert not errors
+
+
+@pytest.mark.parametrize("lanes", [True, False])
+def test_task_middlewares_run_in_lanes_and_without(
+    declare: Declare, monkeypatch: pytest.MonkeyPatch, lanes: bool
+) -> None:
+    seen = []
+
+    def middleware(call_next: SyncCallNext, context: JobContext, worker: Any) -> Any:
+        seen.append(context.job.task_name)
+        return call_next()
+
+    def plain() -> None:
+        pass
+
+    def atomic() -> None:
+        pass
+
+    monkeypatch.setattr(app, "lanes", lanes)
+    monkeypatch.setitem(app.worker_defaults, "task_middleware", [middleware])
+    declare(plain).defer()
+    declare(atomic, atomic=True).defer()
+    assert drain_queue() == {"succeeded": 2}
+    assert seen == ["plain", "atomic"]
 
 
 @pytest.fixture

@@ -60,6 +60,8 @@ def test_a_cron_line_may_have_a_time_zone(monkeypatch: pytest.MonkeyPatch) -> No
             midnight = datetime.fromisoformat(f"{day}T00:00Z")
             due = clock.get_next(float, start_time=midnight.timestamp())
             assert datetime.fromtimestamp(due, UTC).hour == hour
+        shown = upstream.cron_line(periodic["wake", ""])
+        assert shown == "0 8 * * * (Europe/Berlin)"
 
 
 def test_a_projects_middleware_sees_every_job() -> None:
