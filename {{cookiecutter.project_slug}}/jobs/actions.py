@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Collection
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from django import forms
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.db import transaction
-from django.db.models import Q
 from django.db.models.functions import Greatest, Now
 
 from .bridge import MAINTENANCE_QUEUE
@@ -21,35 +22,23 @@ class Action(NamedTuple):
     """Something that people may do to jobs."""
 
     label: str
-    possible: Q
-    """For which jobs."""
-    states: tuple[str, ...]
-    """The same, as states."""
+    states: list[str]
+    """The states of the jobs to which it may be done."""
     changes: dict[str, Any]
     """The new values of columns. Triggers of Procrastinate do the rest."""
 
 
-def _action(label: str, *states: str, **changes: Any) -> Action:
-    possible = Q()
-    for state in states:
-        possible |= STATES[state]
-    return Action(label, possible, states, changes)
-
-
+RETRY = {
+    "status": "todo",
+    "abort_requested": False,
+    # A time that is yet to come is kept.
+    "scheduled_at": Greatest("scheduled_at", Now()),
+}
 ACTIONS = {
-    "retry_job": _action(
-        "Run again",
-        "failed",
-        "cancelled",
-        "stopped",
-        status="todo",
-        abort_requested=False,
-        # A time that is yet to come is kept.
-        scheduled_at=Greatest("scheduled_at", Now()),
-    ),
-    "run_job_now": _action("Run now", "scheduled", scheduled_at=Now()),
-    "cancel_job": _action("Cancel", "waiting", "scheduled", status="cancelled"),
-    "abort_job": _action("Ask to stop", "running", abort_requested=True),
+    "retry_job": Action("Run again", ["failed", "cancelled", "stopped"], RETRY),
+    "run_job_now": Action("Run now", ["scheduled"], {"scheduled_at": Now()}),
+    "cancel_job": Action("Cancel", ["waiting", "scheduled"], {"status": "cancelled"}),
+    "abort_job": Action("Ask to stop", ["running"], {"abort_requested": True}),
 }
 """Actions by the permission that each needs."""
 
@@ -66,7 +55,8 @@ def act(name: str, ids: Collection[int], user: Any = None) -> tuple[int, int]:
         same queueing lock is waiting.
     """
     action = ACTIONS[name]
-    jobs = QueuedJob.objects.filter(action.possible, pk__in=list(ids)).defer("args")
+    possible = reduce(or_, (STATES[state] for state in action.states))
+    jobs = QueuedJob.objects.filter(possible, pk__in=list(ids)).defer("args")
     changed = collided = 0
     batches = [jobs]
     if action.changes.get("status") == "todo":

@@ -39,7 +39,7 @@ def metrics(request: HttpRequest) -> HttpResponse:
     """Return the queues' metrics to a Prometheus that sends the token.
 
     Raises:
-        Http404: No token is set. Behind a proxy, every client would look internal.
+        Http404: No token is set. Behind a proxy, a client's address proves nothing.
     """
     if not settings.METRICS_TOKEN:
         raise Http404
@@ -138,7 +138,10 @@ def chart(
 class ListForm(forms.Form):
     """What the list of jobs shows."""
 
-    state = forms.ChoiceField(required=False)
+    state = forms.ChoiceField(
+        required=False,
+        choices=[("", "all"), *((state, state) for state in search.STATES)],
+    )
     task = forms.ChoiceField(required=False)
     queue = forms.ChoiceField(required=False)
     ended = forms.ChoiceField(
@@ -157,36 +160,25 @@ class ListForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.label_suffix = ""
         declared = bridge.declared.values()
-        for name, every, known in (
-            ("state", "all", search.STATES),
+        for name, first, known in (
             (
                 "task",
-                "all but maintenance",
+                {"": "all but maintenance", "all": "all"},
                 {job.name for job in declared},
             ),
-            ("queue", "all", {job.queue for job in declared}),
+            ("queue", {"": "all"}, {job.queue for job in declared}),
         ):
             # A job may have a task or a queue that is not declared any more.
-            value = str(self.data.get(name, ""))
-            names = (
-                list(known)
-                if name == "state"
-                else sorted({*known, value} - {"", "all"})
-            )
-            choices = [("", every), *((one, one) for one in names)]
-            if name == "task":
-                choices.insert(1, ("all", "all"))
+            names = {*known, str(self.data.get(name, ""))} - first.keys()
             field: Any = self.fields[name]
-            field.choices = choices
+            field.choices = first | {one: one for one in sorted(names)}
 
     def filters(self, user: Any) -> search.Filters:
         """Return the filters, as far as a user may use them."""
+        chosen = {**self.cleaned_data}
+        del chosen["before"]
         return search.Filters(
-            **{
-                key: value
-                for key, value in self.cleaned_data.items()
-                if key != "before"
-            },
+            **chosen,
             in_arguments=user.has_perm(ARGUMENTS),
             in_failures=user.has_perm(FAILURES),
         )

@@ -15,6 +15,7 @@ from jobs.models import PausedQueue, QueuedJob
 NAMES = {
     action.label.lower().replace(" ", "-"): name for name, action in ACTIONS.items()
 }
+FILTERS = ("state", "task", "queue", "ended", "text")
 
 
 def add_filters(parser: CommandParser, *, limit: int) -> None:
@@ -76,8 +77,7 @@ class Command(BaseCommand):
         Raises:
             CommandError: The search takes too long.
         """
-        keys = ("state", "task", "queue", "ended", "text")
-        values = {key: options[key] for key in keys}
+        values = {key: options[key] for key in FILTERS}
         filters = search.Filters(**values, in_arguments=True, in_failures=True)
         found = search.find(filters, limit=options["limit"], before=options["before"])
         if found.too_slow:
@@ -141,9 +141,7 @@ class Command(BaseCommand):
         """
         ids = options["ids"]
         if not ids:
-            if not any(
-                options[key] for key in ("state", "task", "queue", "ended", "text")
-            ):
+            if not any(options[key] for key in FILTERS):
                 raise CommandError("Give the ids of jobs, or filters such as --state")
             ids = [job.pk for job in self.find(options).jobs]
         changed, collided = act(name, ids)
