@@ -509,8 +509,6 @@ def within(seconds: float, function: Callable[[], None]) -> None:
 
 def flush_logs() -> None:
     """Flush the log handlers and Sentry."""
-    for reference in logging._handlerList:  # type: ignore[attr-defined]
-        if handler := reference():
-            handler.flush()
+    logging.shutdown()
     if sentry := sys.modules.get("sentry_sdk"):
         sentry.flush(timeout=2)
