@@ -47,5 +47,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         name = report.nodeid.partition("::test_")[2].replace("nothing_is_lost", "")
         cells = (f"{values[column]:13.4g}" for column in COLUMNS)
         terminalreporter.write_line(f"{name.strip('[]')[:57]:58}" + "".join(cells))
-        if ratio := properties.get("ratio"):
-            terminalreporter.write_line(f"    afterwards {ratio}")
+        if rates := properties.get("rates"):
+            terminalreporter.write_line(f"    {rates}")
