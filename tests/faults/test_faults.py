@@ -30,6 +30,8 @@ def run(trial: Trial, fault: Fault, record_property: Record) -> None:
     assert outcome.succeeded == outcome.entered > 0, outcome
     assert not outcome.lost, outcome
     assert not outcome.atomic_twice, outcome
+    if fault is rolling_restarts:
+        assert not trial.database.query("SELECT 1 FROM jobs_jobfailure"), "jobs were cut short"
 
 
 def worker_killed(trial: Trial) -> None:
@@ -45,7 +47,6 @@ def rolling_restarts(trial: Trial) -> None:
             worker.terminate()
             worker.wait(30)
             trial.progress()
-    assert not trial.database.query("SELECT 1 FROM jobs_jobfailure"), "a job was cut short"
 
 
 def restart_database(how: signal.Signals, seconds: float = 0) -> Fault:
