@@ -18,6 +18,8 @@ from documents import commands, run, section, sections, sort_imports
 # The last commit before versions had numbers, and before jobs/ and devdb/ became folders that an
 # update replaces.
 BEFORE = "24ba54eb6e6cc060228a314608abe4ed63cac7c4"
+# The first commit of main that cruft may update from, before versions had tags.
+LANDED = "a2fcedfad67ac1aaf213223647049a2f559dd385"
 UPGRADE = "docs/upgrade.md"
 TEMPLATE_URL = "https://github.com/ORG/REPO"
 PARTS = ("NAME", "EMAIL")
@@ -109,7 +111,7 @@ def template(tmp_path: Path) -> Path:
     return clone
 
 
-@pytest.fixture(params=[BEFORE, "tag"], ids=["first", "tag"])
+@pytest.fixture(params=[BEFORE, LANDED, "tag"], ids=["first", "landed", "tag"])
 def version(request: pytest.FixtureRequest) -> str:
     """The commit or tag that a project was rendered from."""
     found = subprocess.run(
@@ -300,14 +302,17 @@ def edit(project: Project, name: str, old: str, new: str) -> None:
 
 def test_no_migration_that_landed_is_changed_renamed_or_removed() -> None:
     """An update would delete a migration that has been applied."""
-    since = ["git", "diff", "--name-status", "--no-renames", "--diff-filter=DM"]
-    log = ["git", "log", *since[2:], "--format=", f"{BEFORE}..HEAD"]
-    where = ["--", "*/migrations/0*.py"]
+    look = ["--name-status", "--no-renames", "--diff-filter=DM"]
+    versions = [["diff", *look, commit] for commit in (BEFORE, LANDED, "HEAD")]
     found = [
         subprocess.run(
-            [*command, *where], check=False, cwd=TEMPLATE, capture_output=True, text=True
+            ["git", *command, "--", "*/migrations/0*.py"],
+            check=False,
+            cwd=TEMPLATE,
+            capture_output=True,
+            text=True,
         )
-        for command in (log, [*since, "HEAD"])
+        for command in (["log", *look, "--format=", f"{BEFORE}..HEAD"], *versions)
     ]
     if any(done.returncode for done in found):
         pytest.skip("this checkout has no history")
