@@ -5,6 +5,7 @@ There is no Docker daemon: `buildah --isolation chroot` needs none, and runs in 
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ import psutil
 import pytest
 import yaml
 from browser import Database
-from conftest import Stack, free_port, render, skip_or_fail, wait_until
+from conftest import Project, Stack, free_port, render, skip_or_fail, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -66,7 +67,8 @@ class Buildah:
         smaller = (
             f"--dpkgopt=path-exclude=/usr/share/{path}/*" for path in ("doc", "locale", "man")
         )
-        options = ["--quiet", "--variant=essential", packages, *smaller]
+        quick = "--dpkgopt=force-unsafe-io"
+        options = ["--quiet", "--variant=essential", packages, quick, *smaller]
         debian = ["mmdebstrap", *options, "bookworm", str(system)]
         subprocess.run(debian, check=True, stdin=subprocess.DEVNULL)
         container = self("from", "scratch")
@@ -75,29 +77,31 @@ class Buildah:
         self("commit", "--quiet", container, name)
         self("rm", container)
 
-    def build(self, context: Path, base: str, name: str) -> subprocess.CompletedProcess[str]:
+    def build(self, context: Path, name: str) -> subprocess.CompletedProcess[str]:
         """Build an image, as `docker build` does."""
         settings = self.folder / "uv.toml"
         settings.write_text("native-tls = true\n")  # uses the certificates that are mounted
         mounts = {settings: "/etc/uv/uv.toml", CERTIFICATES: CERTIFICATES}
         mounts |= {path: path for path in PIP if path.exists()}
         command = self.command(
-            *("bud", "--isolation=chroot", "--format=docker", "--pull-never"),
+            *("bud", "--isolation=chroot", "--format=docker", "--pull-never", "--layers"),
             *(f"--volume={here}:{there}:ro" for here, there in mounts.items()),
-            *(f"--build-arg=BASE={base}", f"--tag={name}", context),
+            *(f"--tag={name}", context),
         )
         return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
 @pytest.fixture
-def buildah(tmp_path: Path) -> Iterator[Buildah]:
-    """Buildah, with a base image named `base`."""
+def buildah(project: Project, tmp_path: Path) -> Iterator[Buildah]:
+    """Buildah, with a base image of the name that the Dockerfile has."""
     if os.geteuid():
         pytest.skip("only root may build without a daemon")
     if not shutil.which("buildah") or not shutil.which("mmdebstrap"):
         skip_or_fail("no buildah or no mmdebstrap: apt-get install them")
     buildah = Buildah(tmp_path)
-    buildah.make_base("base")
+    dockerfile = (project.path / "Dockerfile").read_text()
+    (base,) = re.findall("^FROM (.+) AS base$", dockerfile, re.MULTILINE)
+    buildah.make_base(f"docker.io/library/{base}")
     yield buildah
     buildah("rm", "--all")
     buildah("rmi", "--all", "--force")
@@ -152,9 +156,9 @@ def test_the_image_runs_release_web_and_worker(
     buildah: Buildah, stack: Stack, system_postgres: str, tmp_path: Path
 ) -> None:
     project = render(tmp_path)
-    assert "run uv lock, and commit it." in buildah.build(project.path, "base", "none").stderr
+    assert "run uv lock, and commit it." in buildah.build(project.path, "none").stderr
     shutil.copy(stack.lock, project.path)
-    built = buildah.build(project.path, "base", "site")
+    built = buildah.build(project.path, "site")
     assert built.returncode == 0, built.stderr
 
     image = json.loads(buildah("inspect", "--type=image", "site"))["Docker"]["config"]
