@@ -362,5 +362,10 @@ def test_the_files_for_deploying_are_deleted_in_one_step(editable: Project) -> N
         for path in kept
         if names.search(path.read_text(errors="replace"))
     }
-    assert found <= {"README.md", "docs/deploy.md", "docs/operate.md"}
+    assert found <= {
+        ".github/dependabot.yml",
+        "README.md",
+        "docs/deploy.md",
+        "docs/operate.md",
+    }
     editable.run("manage.py", "check", "--fail-level", "WARNING")
