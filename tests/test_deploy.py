@@ -1,6 +1,7 @@
 """The files for deploying: valid, and in step with the Procfile and the settings."""
 
 import re
+import shlex
 import shutil
 import socket
 import ssl
@@ -112,6 +113,19 @@ def test_docker_compose_as_the_docs_say(project: Project, tmp_path: Path) -> Non
     (address,) = re.findall(r"(https://\S+?)[ .,]", text)
     assert address == f"https://{services['caddy']['environment']['SITE']}"
     assert commands(text)
+
+
+def test_the_containers_of_the_docs_run_what_compose_runs(project: Project) -> None:
+    (block,) = blocks(section(project, DEPLOY, "The image"), "text")
+    services = compose(project)
+    for name, line in zip(("release", "web", "worker"), block.content.splitlines(), strict=True):
+        words = shlex.split(line)
+        at = words.index("site")
+        assert words[at + 1 :] == services[name].get("command", [])
+        grace = services[name].get("stop_grace_period", "").removesuffix("s")
+        assert not grace or f"--stop-timeout={grace}" in words
+    check = " ".join(services["worker"]["healthcheck"]["test"][1:])
+    assert f"--health-cmd={check}" in words
 
 
 def units(project: Project) -> dict[str, str]:
