@@ -1,6 +1,7 @@
 """Paused queues: who may pause them, where that is shown, and what obeys it."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,13 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from pytest_django import Settings
 
 from .. import stats
 from ..actions import pause, resume
 from ..bridge import MAINTENANCE_QUEUE, Job, job
 from ..models import PausedQueue, QueuedJob
+from ..procfile import check_served
 from ..testing import drain_queue, worker_app
 
 User: Any = get_user_model()
@@ -198,3 +201,14 @@ def test_a_worker_takes_no_job_of_a_paused_queue_from_its_start(
     assert drain_queue() == {"succeeded": 2, "todo": 1}
     assert PausedQueue.objects.get().since < timezone.now() + timedelta(seconds=1)
     PausedQueue.objects.all().delete()
+
+
+def test_every_worker_serves_the_queue_of_the_maintenance(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings.BASE_DIR = tmp_path
+    line = "worker: procrastinate --app=tasks.app worker --queues=mail\n"
+    (tmp_path / "Procfile").write_text(line)
+    queues = ["mail", "ships", MAINTENANCE_QUEUE]
+    (warning,) = check_served(queues, "a note", "a place")
+    assert "'ships'" in warning.msg
