@@ -75,6 +75,9 @@ def running_site(
     """A running site with its worker, for all tests of this module."""
     folder = tmp_path_factory.mktemp("running_site")
     project = stack.lend(render(folder))
+    services = project.path / project.app / "services.py"
+    assert "SAMPLE_ROWS = 100_000" in services.read_text()
+    services.write_text(services.read_text().replace("ROWS = 100_000", "ROWS = 500"))
     stack.start_database(project)
     choose_port(project)
     with starting(folder) as start, browsing() as browse:
@@ -110,10 +113,10 @@ def page(running: Running, new_page: NewPage) -> Page:
     return page
 
 
-def drop(page: Page, file: Path, content: bytes) -> None:
+def drop(page: Page, target: Locator, file: Path, content: bytes) -> None:
     """Drag a file from the file manager to the page, and drop it there."""
     file.write_bytes(content)
-    box = page.get_by_label("CSV file").bounding_box()
+    box = target.bounding_box()
     assert box
     place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
     data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
@@ -127,8 +130,11 @@ def drop(page: Page, file: Path, content: bytes) -> None:
 def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_path: Path) -> None:
     database = database_of(site)
     expect(page.get_by_text("No imports yet.")).to_be_visible()
-    drop(page, tmp_path / "customers.csv", make_contacts_file(10_000).content)
+    beside = page.get_by_text("No imports yet.")
+    drop(page, beside, tmp_path / "customers.csv", make_contacts_file(10_000).content)
     expect(page.get_by_text("Done", exact=True)).to_be_visible()
+    # A screen reader announces it.
+    expect(page.get_by_role("status").filter(has_text="customers.csv: Done")).to_have_count(1)
     expect(page.get_by_text("9,900 rows imported, 100 rejected")).to_be_visible()
 
     content = make_contacts_file(100_000, "reader").content
@@ -138,7 +144,7 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
         wait_until(database.blocked)
         bar = page.get_by_role("progressbar")
         expect(bar).to_have_attribute("value", "59")
-        expect(page.get_by_text(re.compile(r"a second · [\d:]+ left"))).to_be_visible()
+        expect(page.get_by_text(re.compile(r"^[\d:]+ left"))).to_be_visible()
         page.set_viewport_size({"width": 1200, "height": 860})
         take_picture(page, "import")
         page.emulate_media(color_scheme="dark")
@@ -158,8 +164,8 @@ def test_a_person_imports_contacts_and_watches(page: Page, site: Project, tmp_pa
 
 @pytest.mark.pictures
 def test_the_sample_needs_no_file_and_fills_the_contacts(page: Page) -> None:
-    page.get_by_role("button", name="Try it with 10,000 sample contacts").click()
-    expect(page.get_by_text("9,980 rows imported, 20 rejected")).to_be_visible()
+    page.get_by_role("button", name="Try 100,000 sample contacts").click()
+    expect(page.get_by_text("499 rows imported, 1 rejected")).to_be_visible()
     page.get_by_role("link", name="Contacts", exact=True).click()
     expect(page.get_by_role("row")).to_have_count(51)
     page.get_by_label("Search").press_sequentially("grace k")
@@ -176,6 +182,53 @@ def test_a_bad_file_is_rejected_next_to_its_field(page: Page, tmp_path: Path) ->
     upload(page, tmp_path / "bad.csv", b"hello")
     expect(page.get_by_text("lines must name the columns")).to_be_visible()
     expect(page.get_by_text("No imports yet.")).to_be_visible()
+
+
+def test_without_a_script_a_file_is_dropped_on_the_field(new_page: NewPage, tmp_path: Path) -> None:
+    page = new_page(java_script_enabled=False)
+    page.goto("/")
+    page.get_by_role("button", name="Log in as developer").click()
+    field = page.get_by_label("CSV file")
+    drop(page, field, tmp_path / "people.csv", make_contacts_file(100).content)
+    expect(page.get_by_role("heading", name="people.csv")).to_be_visible()
+
+
+def test_on_a_phone_the_header_is_one_line_with_a_menu(page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    box = page.get_by_role("banner").bounding_box()
+    assert box
+    assert box["height"] < 65
+    link = page.get_by_role("link", name="Contacts", exact=True)
+    expect(link).to_be_hidden()
+    page.get_by_role("button", name="Menu").click()
+    check_accessibility(page)
+    link.click()
+    expect(page.get_by_role("heading", name="Contacts")).to_be_visible()
+
+
+# The pauses after requests that fail one after another, in seconds, when chance makes them longest.
+PAUSES = """() => {
+    let now = Date.now();
+    Date.now = () => now;
+    Math.random = () => 1;
+    const elt = document.querySelector("[data-live]");
+    const happen = (name) => elt.dispatchEvent(new CustomEvent(
+        `htmx:${name}`, {bubbles: true, cancelable: true, detail: {elt, successful: false}}
+    ));
+    return [1, 2, 3, 4, 5, 6].map(() => {
+        happen("afterRequest");
+        const begin = now;
+        while (!happen("beforeRequest")) now += 1000;
+        return (now - begin) / 1000;
+    });
+}"""
+
+
+@pytest.mark.parametrize("path", ["/", "/jobs/", "/jobs/list/"])
+def test_pages_that_follow_jobs_pause_longer_after_each_failure(page: Page, path: str) -> None:
+    page.goto(path)
+    assert page.evaluate(PAUSES) == [2, 4, 8, 16, 30, 30]
+    expect(page.get_by_text("The server does not answer")).to_be_visible()
 
 
 def test_a_cancelled_import_stops_and_can_be_resumed(
@@ -250,8 +303,8 @@ def test_every_page_of_the_sample_is_accessible(page: Page, tmp_path: Path) -> N
     check_accessibility(page)
     upload(page, tmp_path / "bad.csv", b"hello")
     check_accessibility(page)
-    page.get_by_role("button", name="Try it").click()
-    expect(page.get_by_text("9,980 rows imported, 20 rejected")).to_be_visible()
+    page.get_by_role("button", name="Try 100,000").click()
+    expect(page.get_by_text("499 rows imported, 1 rejected")).to_be_visible()
     check_accessibility(page)
     for path in ("/contacts/", "/contacts/?search=nobody"):
         page.goto(path)
@@ -309,8 +362,8 @@ def test_everything_but_live_updates_works_without_javascript(
     plain.get_by_role("button", name="Cancel people.csv").click()
     plain.get_by_role("button", name="Retry people.csv").click()
     wait_for_text("990 rows imported, 10 rejected")
-    plain.get_by_role("button", name="Try it").click()
-    wait_for_text("9,980 rows imported, 20 rejected")
+    plain.get_by_role("button", name="Try 100,000").click()
+    wait_for_text("499 rows imported, 1 rejected")
     plain.get_by_role("link", name="Contacts", exact=True).click()
     plain.get_by_label("Search").fill("grace k")
     plain.get_by_role("button", name="Search").click()

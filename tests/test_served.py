@@ -9,7 +9,7 @@ import pytest
 from conftest import Browse, Project, Running, Start, both_stacks, free_port, wait_until
 from contacts_file import make_contacts_file
 from pictures import take_picture
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from screen import BOB, NewPage, check_accessibility, log_in, upload
 from site_at_work import VARIABLES, block_import, database_of, workers
 
@@ -66,26 +66,36 @@ def test_the_page_says_when_no_worker_is_running(
 
 
 @pytest.mark.timeout(300)
-def test_progress_goes_on_when_the_server_is_back(
+def test_pages_go_on_when_the_server_is_back(
     new_page: NewPage,
     site: Project,
     start: Start,
     deployed: Callable[[], Running],
     tmp_path: Path,
 ) -> None:
-    """The page says so, is never replaced by an error page, and is right again by itself."""
+    """They say so, are never replaced by an error page, and are right again by themselves."""
     # htmx logs the failures too.
     expected = (500, 503, "ERR_CONNECTION_REFUSED", "Response Status Error", "htmx:")
-    page = new_page(*expected, extra_http_headers=HTTPS)
-    log_in(page, "bob", "correct horse")
+
+    def open_page() -> Page:
+        page = new_page(*expected, extra_http_headers=HTTPS)
+        log_in(page, "bob", "correct horse")
+        return page
+
+    page = open_page()
     database = database_of(site)
     start(site, *WORKER, PYTHONPATH=".", DATABASE_URL=database.url)
     unanswered = page.get_by_text("The server does not answer")
+    followers = {path: open_page() for path in ("/jobs/", "/jobs/list/", "/jobs/{}/")}
     with block_import(database, 500) as release:
         upload(page, tmp_path / "people.csv", make_contacts_file(1_000).content)
         wait_until(database.blocked)
         expect(unanswered).to_be_hidden()
-        for status in (500, 503):
+        for path, follower in followers.items():
+            follower.goto(path.format(database.last_import()["job_id"]))
+            expect(follower.get_by_text("running").last).to_be_visible()
+        # With 200, a proxy may answer that the site is down.
+        for status in (500, 503, 200):
             page.route("**/imports/", lambda route: route.fulfill(status=status))  # noqa: B023
             expect(unanswered).to_be_visible()
             page.unroute("**/imports/")
@@ -94,11 +104,20 @@ def test_progress_goes_on_when_the_server_is_back(
             if "gunicorn" in " ".join(process.cmdline()):
                 process.kill()
         expect(unanswered).to_be_visible()
+        for follower in followers.values():
+            warning = follower.get_by_text("The server does not answer")
+            expect(warning).to_be_visible(timeout=30_000)
+            expect(follower.get_by_text("running").last).to_be_visible()
         release()
     wait_until(lambda: database.last_import()["finished_at"])
     deployed()
-    expect(page.get_by_text("Done")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("Done", exact=True)).to_be_visible(timeout=60_000)
     expect(unanswered).to_be_hidden()
+    for path, follower in followers.items():
+        done = "Done in an hour" if path == "/jobs/" else "succeeded"
+        warning = follower.get_by_text("The server does not answer")
+        expect(warning).to_be_hidden(timeout=60_000)
+        expect(follower.get_by_text(done, exact=True).last).to_be_visible()
 
 
 def test_a_large_body_without_a_login_is_refused_unread(site: Project, deployed: object) -> None:
@@ -183,8 +202,8 @@ def test_the_first_page_is_light(
     warm = wait_until(lambda: page.evaluate(MEASURE))
     with capsys.disabled():
         print(f"\nThe first page: cold {cold}, warm {warm}")
-    # The page, two stylesheets and three scripts.
-    assert cold["requests"] <= 6
+    # The page, two stylesheets and four scripts.
+    assert cold["requests"] <= 7
     assert cold["bytes"] < 40_000
     assert warm["bytes"] < 5_000
 

@@ -18,6 +18,8 @@ class QueuedJob(ProcrastinateJob):
     started: datetime | None = None
     ended: datetime | None = None
     duration: str = ""
+    # Set by `search.add_errors`.
+    error: str = ""
 
     class Meta:  # pyright: ignore[reportIncompatibleVariableOverride]
         proxy = True

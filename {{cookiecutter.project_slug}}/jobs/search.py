@@ -32,6 +32,7 @@ WINDOW = 10_000
 LARGEST_WINDOW = 100_000
 SECONDS = 2.0
 ARGUMENTS_SHOWN = 200
+ERROR_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,17 @@ def add_times(jobs: Iterable[QueuedJob]) -> None:
         # The events of an atomic job have one time, that of its first query.
         if job.started and job.status != "cancelled" and job.ended != job.started:
             job.duration = spell((job.ended or timezone.now()) - job.started)
+
+
+def add_errors(jobs: Iterable[QueuedJob]) -> None:
+    """Give failed jobs the start of what their last attempt raised, in one query."""
+    failed = {job.pk: job for job in jobs if job.status == "failed"}
+    raised = JobFailure.objects.filter(job__in=failed).order_by("job", "-pk")
+    texts = raised.distinct("job").values_list(
+        "job_id", "exception", Left("message", ERROR_SHOWN)
+    )
+    for job_id, exception, message in texts:
+        failed[job_id].error = f"{exception}: {message}" if message else exception
 
 
 def spell(duration: timedelta) -> str:

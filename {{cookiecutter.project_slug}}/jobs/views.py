@@ -20,7 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from . import bridge, search, stats
 from .actions import ACTIONS, act, pause, resume
 from .life import life_of
-from .models import JobFailure, PausedQueue, QueuedJob, WorkerInfo
+from .models import PausedQueue, QueuedJob, WorkerInfo
 
 ARGUMENTS, FAILURES = "jobs.view_arguments", "jobs.view_jobfailure"
 # How many jobs one click changes.
@@ -90,14 +90,13 @@ def queues(request: HttpRequest) -> HttpResponse:
         queues.append((queue, ended[queue.name], chart(waiting), chart(done)))
     failed = search.find(search.Filters(state="failed"), limit=5).jobs
     search.add_times(failed)
-    raised = JobFailure.objects.filter(job__in=failed).defer("traceback")
-    last = {failure.job_id: failure for failure in raised.order_by("pk")}
+    search.add_errors(failed)
     context = {
         "now": now,
         "queues": queues,
         "maintenance": bridge.MAINTENANCE_QUEUE,
         "failed_day": sum(queue.failed_day for queue in ended.values()),
-        "failed": [(job, last.get(job.pk)) for job in failed],
+        "failed": failed,
         "workers": workers,
         "periodic": stats.periodic_tasks(workers),
         "example": [
@@ -202,6 +201,8 @@ def jobs(request: HttpRequest) -> HttpResponse:
             return redirect(request.get_full_path())
         found = search.find(filters, before=before)
         search.add_times(found.jobs)
+        if request.user.has_perm(FAILURES):
+            search.add_errors(found.jobs)
     query = request.GET.copy()
     query.pop("before", None)
     possible = {form.data.get("state") or state for state in search.STATES}

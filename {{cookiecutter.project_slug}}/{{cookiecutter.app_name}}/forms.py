@@ -17,8 +17,8 @@ class ImportForm(forms.Form):
 
     file = forms.FileField(
         label="CSV file",
-        help_text="Drop it here. The header needs “email”; “name”, “company” and “phone”"
-        " are optional. A blank cell does not erase what is stored.",
+        help_text="The header needs “email”; “name”, “company” and “phone” are optional."
+        " A blank cell does not erase what is stored.",
         widget=forms.FileInput(attrs={"accept": ".csv,.tsv,.txt,text/csv,text/plain"}),
         max_length=255,
     )

@@ -90,6 +90,7 @@ class ContactImport(models.Model):
         db_default="",
         help_text="How it stopped. The job says so too, but is pruned earlier.",
     )
+    # Later if its owner has resumed it: lists begin with what was started last.
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(
         null=True, blank=True, help_text="When a worker started or resumed it."
@@ -144,6 +145,16 @@ class ContactImport(models.Model):
     def is_active(self) -> bool:
         """Whether a worker will still change it."""
         return self.state not in ENDED
+
+    @property
+    def has_progress(self) -> bool:
+        """Whether a worker has started it, and has not ended it."""
+        return self.is_active and self.state not in (State.SCHEDULED, State.WAITING)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether it has got as far as a row."""
+        return bool(self.imported or self.rejected)
 
     @property
     def can_resume(self) -> bool:

@@ -35,7 +35,7 @@ MAX_REJECTED = 100_000
 UPDATED_FIELDS = ("name", "company", "phone")
 PAGE_ROWS = 50
 SEARCH_ROWS = 1_000
-SAMPLE_ROWS = 10_000
+SAMPLE_ROWS = 100_000
 
 HIGHEST_CHARACTER = Value(chr(sys.maxunicode))
 """A prefix followed by this is the upper bound of a search for the prefix."""
@@ -275,7 +275,8 @@ def _defer_import(contact_import: ContactImport, schedule_at: datetime | None) -
     # In the caller's transaction: no worker sees the job before the file.
     job = tasks.import_contacts.configure(schedule_at=schedule_at)
     contact_import.job_id = job.defer(import_id=contact_import.pk)
-    contact_import.save(update_fields=["job"])
+    contact_import.created_at = timezone.now()
+    contact_import.save(update_fields=["job", "created_at"])
 
 
 @transaction.atomic

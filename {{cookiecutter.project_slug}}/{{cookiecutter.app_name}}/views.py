@@ -38,7 +38,7 @@ def index(request: UserRequest) -> HttpResponse:
         if form.is_valid():
             file = form.cleaned_data["file"]
             try:
-                services.start_import(
+                started = services.start_import(
                     owner=request.user,
                     filename=file.name,
                     file=file.file,
@@ -51,6 +51,12 @@ def index(request: UserRequest) -> HttpResponse:
                     "file", "This file is already being imported, or scheduled."
                 )
             else:
+                if started.has_rows:
+                    messages.info(
+                        request,
+                        f"You have sent {started.filename} before: its import goes on"
+                        f" where it stopped, after line {started.line:,}.",
+                    )
                 return redirect("contacts:index")
     context = {
         "form": form,

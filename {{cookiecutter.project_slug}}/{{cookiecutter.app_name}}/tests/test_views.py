@@ -123,9 +123,55 @@ def test_polling_loads_no_file(
     assert not any("importpiece" in q["sql"] for q in queries.captured_queries)
 
 
-def test_the_same_file_twice_is_rejected_with_a_reason(
-    ann: Client, csv_file: CsvFile
+def test_the_page_says_how_large_the_sample_is(ann: Client) -> None:
+    text = f"Try {services.SAMPLE_ROWS:,} sample contacts"
+    assert text in ann.get(INDEX).content.decode()
+
+
+def test_an_import_shows_progress_only_after_its_start(
+    ann: Client, user: User, csv_file: CsvFile
 ) -> None:
+    def shown(status: str) -> list[bool]:
+        QueuedJob.objects.update(status=status)
+        page = ann.get(IMPORTS).content.decode()
+        return ["<progress" in page, "rows imported" in page]
+
+    file = csv_file("email", "a@b.org")
+    due = timezone.now() + timedelta(days=1)
+    services.start_import(owner=user, filename="a", file=file, schedule_at=due)
+    assert shown("todo") == [False, False]
+    QueuedJob.objects.update(scheduled_at=None)
+    assert shown("todo") == [False, False]
+    assert shown("doing") == [True, True]
+
+
+def test_the_same_file_again_goes_on_and_comes_first(
+    ann: Client, csv_file: CsvFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "CHUNK_ROWS", 1)
+
+    def send(*lines: str) -> str:
+        file = csv_file("email", *lines)
+        return ann.post(INDEX, {"file": file}, follow=True).content.decode()
+
+    long = ("a@b.org", "c@d.org", "e@f.org")
+    assert "goes on" not in send(*long)
+    first = ContactImport.objects.get().pk
+    stops = iter([False, True])
+    services.import_contacts(import_id=first, should_stop=lambda: next(stops))
+    QueuedJob.objects.update(status="cancelled")
+    page = send("other@b.org")
+    second = f"import-{ContactImport.objects.latest('pk').pk}"
+    assert page.index(second) < page.index(f"import-{first}")
+    page = send(*long)
+    assert "goes on where it stopped, after line 2." in page
+    assert page.index(f"import-{first}") < page.index(second)
+
+
+def test_the_same_file_twice_is_rejected_with_a_reason(
+    ann: Client, csv_file: CsvFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "SAMPLE_ROWS", 500)
     ann.post(INDEX, {"file": csv_file("email", "a@b.org")})
     response = ann.post(INDEX, {"file": csv_file("email", "a@b.org")})
     assert b"This file is already being imported" in response.content

@@ -60,3 +60,12 @@ def test_pages_link_to_the_apps_pages_that_exist(
     page = client.get(CHANGE).content.decode()
     assert f'<a href="{LOGIN}">Login page</a>' in page
     assert "Nowhere" not in page
+
+
+def test_the_header_marks_the_current_page(admin_client: Client, user: User) -> None:
+    page = admin_client.get(CHANGE).content.decode()
+    assert page.count("aria-current") == 1
+    assert f'<a href="{CHANGE}" aria-current="page">' in page
+    link = f'<a href="{reverse("jobs:queues")}" aria-current='
+    assert f'{link}"page">' in admin_client.get("/jobs/").content.decode()
+    assert f'{link}"true">' in admin_client.get("/jobs/list/").content.decode()

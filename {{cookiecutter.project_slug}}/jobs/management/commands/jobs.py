@@ -93,8 +93,9 @@ class Command(BaseCommand):
                 self.stdout.write(f"{paused} ({paused.since:%Y-%m-%d %H:%M:%S})")
 
     def list_jobs(self, found: search.Found) -> None:
-        """Print a line for each job."""
+        """Print a line for each job, and one for what made it fail."""
         search.add_times(found.jobs)
+        search.add_errors(found.jobs)
         for job in found.jobs:
             deferred = f"{job.deferred:%Y-%m-%d %H:%M:%S}" if job.deferred else ""
             start = getattr(job, "start_of_arguments", "")
@@ -102,6 +103,8 @@ class Command(BaseCommand):
                 f"{job.pk:>8}  {job.state:<9}  {deferred:<19}  {job.duration:>9}"
                 f"  {job.queue_name}  {job.task_name} {start}"
             )
+            if job.error:
+                self.stdout.write(f"{'':>8}  {job.error.splitlines()[0]}")
         if found.older is not None:
             self.stdout.write(f"Go on with --before={found.older}")
 
