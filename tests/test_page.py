@@ -37,17 +37,38 @@ CREATE TRIGGER busy BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION
 
 # A day of a queue with a busy afternoon.
 DAY = """
-INSERT INTO jobs_queuesample (minute, queue, waiting, running, wait)
+INSERT INTO jobs_queuesample (minute, queue, waiting, running, wait, succeeded, failed)
 SELECT now() - n * interval '10 minutes', 'default',
     40 + 30 * sin(n / 9.0) + CASE WHEN n BETWEEN 30 AND 60 THEN 12 * (15 - abs(n - 45)) ELSE 0 END,
-    4, CASE WHEN n BETWEEN 40 AND 51 THEN 400 ELSE 5 END
+    4, CASE WHEN n BETWEEN 40 AND 51 THEN 400 ELSE 5 END,
+    300 + 100 * sin(n / 9.0), CASE WHEN n < 3 THEN 90 - 30 * n ELSE 0 END
 FROM generate_series(0, 143) n RETURNING id
 """
 
-# A failure as it looks in production, not on the machine that takes its picture.
+# A night on which a mail server is down: jobs have failed, and others wait behind a lock.
+BURNING = """
+WITH failed AS (
+    INSERT INTO procrastinate_jobs (queue_name, task_name, args, status, attempts)
+    SELECT 'default', '{app}.send_summary', jsonb_build_object('import_id', -n), 'doing', 1
+    FROM generate_series(1, 39) n RETURNING id
+)
+INSERT INTO jobs_jobfailure (job_id, attempt, exception, message, traceback, host, at)
+SELECT id, 1, 'SMTPServerDisconnected', 'Connection unexpectedly closed', '', 'worker-1', now()
+FROM failed;
+UPDATE procrastinate_jobs SET status = 'failed' WHERE status = 'doing';
+INSERT INTO procrastinate_jobs (queue_name, task_name, args, lock, scheduled_at)
+SELECT 'mail', '{app}.send_summary', jsonb_build_object('import_id', -n), 'mail',
+    CASE n WHEN 0 THEN now() + interval '1 day' END
+FROM generate_series(0, 212) n;
+UPDATE procrastinate_events SET at = at - interval '12 minutes'
+WHERE job_id IN (SELECT id FROM procrastinate_jobs WHERE queue_name = 'mail')
+"""
+
+# A failure and a worker as they look in production, not on the machine that takes their picture.
 SOMEWHERE_ELSE = r"""
+WITH worker AS (UPDATE jobs_workerinfo SET host = 'worker-1', pid = 7)
 UPDATE jobs_jobfailure SET host = 'worker-1', traceback = regexp_replace(
-    replace(traceback, %s, '/srv/my_project'),
+    regexp_replace(traceback, %s || '/(?!jobs/)', '/srv/my_project/', 'g'),
     '"/(?!srv/)[^"]*/(python3)', '"/usr/lib/\1', 'g')
 RETURNING id
 """
@@ -58,8 +79,8 @@ REMOVE_DATA = """
 SET session_replication_role = replica;
 DO $$ DECLARE name text; BEGIN
     FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN (
-        'auth_permission', 'django_content_type', 'django_migrations', 'procrastinate_workers',
-        'users_user'
+        'auth_permission', 'django_content_type', 'django_migrations', 'jobs_workerinfo',
+        'procrastinate_workers', 'users_user'
     ) LOOP
         EXECUTE format('DELETE FROM %I', name);
     END LOOP;
@@ -427,6 +448,7 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     code = f"from {site.app} import tasks; tasks.send_summary.defer(import_id=0)"
     site.run("manage.py", "shell", "--command", code)
     wait_until(lambda: database.query("SELECT 1 FROM jobs_jobfailure"))
+    database.query(SOMEWHERE_ELSE, [str(site.path)])
     database.query(DAY)
 
     page.set_viewport_size({"width": 1440, "height": 900})
@@ -437,15 +459,19 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     expect(chart).to_be_visible()
     assert chart.locator("rect").count() == 144
     assert chart.locator("rect.late").count() == 12
+    (job,) = database.query("SELECT job_id FROM jobs_jobfailure")
+    database.execute(BURNING.format(app=site.app))
+    page.reload()
+    expect(page.get_by_label("State")).to_contain_text("Queue mail: a job has waited for 0:12:")
     check_accessibility(page)
     take_picture(page, "queues")
 
-    page.get_by_role("link", name="1 job failed for good").click()
-    expect(page.get_by_role("rowheader")).to_have_count(1)
+    page.get_by_role("link", name="40 jobs failed for good").click()
+    expect(page.get_by_role("rowheader")).to_have_count(40)
+    expect(page.get_by_text("SMTPServerDisconnected: Connection un").first).to_be_visible()
     check_accessibility(page)
     take_picture(page, "jobs")
-    database.query(SOMEWHERE_ELSE, [str(site.path)])
-    page.get_by_role("rowheader").get_by_role("link").click()
+    page.get_by_role("link", name=f"send_summary {job['job_id']}").click()
     expect(page.get_by_text("Traceback (most recent call last)")).to_be_visible()
     expect(page.get_by_text('File "/srv/my_project/tasks/myapp.py"')).to_be_visible()
     check_accessibility(page)
@@ -457,18 +483,20 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
         page.goto(path)
         check_accessibility(page)
         assert page.evaluate("document.documentElement.scrollWidth <= 390"), path
+    page.goto("/jobs/")
+    take_picture(page, "jobs-phone")
 
     page.goto("/jobs/list/?state=failed")
     page.get_by_label("Choose all jobs on this page").check()
     page.get_by_role("button", name="Run again").click()
-    expect(page.get_by_text("Run again: 1 of 1 jobs.")).to_be_visible()
-    # The page follows the queue: the job fails once more.
-    expect(page.get_by_role("rowheader")).to_have_count(1, timeout=15_000)
+    expect(page.get_by_text("Run again: 40 of 40 jobs.")).to_be_visible()
+    # The page follows the queue: the jobs fail once more.
+    expect(page.get_by_role("rowheader")).to_have_count(40, timeout=15_000)
 
     page.clock.install()
     page.goto("/jobs/")
     page.get_by_text("Pause queue default").click()
-    page.get_by_label("Why?").fill("The mail server is down")
+    page.get_by_label("Why?").first.fill("The mail server is down")
     refreshes: list[object] = []
     page.on("request", lambda request: refreshes.append(request))
     page.clock.run_for(20_000)
@@ -478,12 +506,13 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     expect(page.get_by_text("by dev: The mail server is down")).to_be_visible()
     check_accessibility(page)
     assert page.evaluate("document.documentElement.scrollWidth <= 390")
+    page.set_viewport_size({"width": 1440, "height": 900})
+    take_picture(page, "paused")
     page.get_by_role("button", name="Resume").click()
     expect(page.get_by_text("Queue default is resumed.")).to_be_visible()
 
-    (job,) = database.query("SELECT id FROM procrastinate_jobs WHERE status = 'failed'")
     for line in commands(section(site, "docs/operate.md", "See what happens")):
-        command = line.replace("123", str(job["id"])).removeprefix("uv run ")
+        command = line.replace("123", str(job["job_id"])).removeprefix("uv run ")
         assert (
-            "send_summary" in (printed := site.run(*command.split()).stdout) or "1 of 1" in printed
+            "send_summary" in (printed := site.run(*command.split()).stdout) or "40 of 40" in printed
         )
