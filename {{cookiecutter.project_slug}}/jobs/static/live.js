@@ -14,10 +14,11 @@ document.querySelector("[data-live]").before(notice);
 let failures = 0;
 let pausedUntil = 0;
 
-// They rest in a hidden tab, while boxes are ticked, and after a request that failed.
+// They rest in a hidden tab, while somebody fills in a form in them, and after a failure.
 document.addEventListener("htmx:beforeRequest", (event) => {
   const { elt } = event.detail;
-  const rests = document.hidden || Date.now() < pausedUntil || elt.querySelector("input:checked");
+  const inUse = elt.querySelector("input:checked, details[open] input");
+  const rests = document.hidden || inUse || Date.now() < pausedUntil;
   if (elt.matches("[data-live]") && rests) event.preventDefault();
 });
 
