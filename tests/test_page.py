@@ -48,16 +48,17 @@ FROM generate_series(0, 143) n RETURNING id
 # A night on which a mail server is down: jobs have failed, and others wait behind a lock.
 BURNING = """
 WITH failed AS (
-    INSERT INTO procrastinate_jobs (queue_name, task_name, args, status, attempts)
-    SELECT 'default', '{app}.send_summary', jsonb_build_object('import_id', -n), 'doing', 1
+    INSERT INTO procrastinate_jobs (queue_name, task_name, args, attempts, priority)
+    SELECT 'default', '{app}.send_summary', jsonb_build_object('import_id', 1000 + n), 1, 7
     FROM generate_series(1, 39) n RETURNING id
 )
 INSERT INTO jobs_jobfailure (job_id, attempt, exception, message, traceback, host, at)
 SELECT id, 1, 'SMTPServerDisconnected', 'Connection unexpectedly closed', '', 'worker-1', now()
 FROM failed;
-UPDATE procrastinate_jobs SET status = 'failed' WHERE status = 'doing';
+UPDATE procrastinate_jobs SET status = 'doing' WHERE priority = 7;
+UPDATE procrastinate_jobs SET status = 'failed' WHERE priority = 7;
 INSERT INTO procrastinate_jobs (queue_name, task_name, args, lock, scheduled_at)
-SELECT 'mail', '{app}.send_summary', jsonb_build_object('import_id', -n), 'mail',
+SELECT 'mail', '{app}.send_summary', jsonb_build_object('import_id', 1000 + n), 'mail',
     CASE n WHEN 0 THEN now() + interval '1 day' END
 FROM generate_series(0, 212) n;
 UPDATE procrastinate_events SET at = at - interval '12 minutes'
@@ -234,7 +235,8 @@ PAUSES = """() => {
     Math.random = () => 1;
     const elt = document.querySelector("[data-live]");
     const happen = (name) => elt.dispatchEvent(new CustomEvent(
-        `htmx:${name}`, {bubbles: true, cancelable: true, detail: {elt, successful: false}}
+        `htmx:${name}`,
+        {bubbles: true, cancelable: true, detail: {requestConfig: {elt}, successful: false}}
     ));
     return [1, 2, 3, 4, 5, 6].map(() => {
         happen("afterRequest");
@@ -349,7 +351,7 @@ def test_developers_see_the_life_of_an_imports_jobs(
     expect(page.get_by_text("No jobs yet. Start one")).to_be_visible()
     database.execute(BUSY.format(table=f"{site.app}_contact"))
     upload(page, tmp_path / "people.csv", make_contacts_file(1_000).content)
-    expect(page.get_by_text("Failed, but will be tried again")).to_be_visible()
+    expect(page.get_by_text("Failed, but will be tried again", exact=True)).to_be_visible()
     expect(page.get_by_text("OperationalError after line 1")).to_be_visible()
     retried = "deferred started deferred_for_retry scheduled"
     wait_until(lambda: distinct_events(events) == retried)
@@ -475,7 +477,7 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     expect(page.get_by_text("Traceback (most recent call last)")).to_be_visible()
     expect(page.get_by_text('File "/srv/my_project/tasks/myapp.py"')).to_be_visible()
     check_accessibility(page)
-    page.set_viewport_size({"width": 1440, "height": 1350})
+    page.set_viewport_size({"width": 1440, "height": 1180})
     take_picture(page, "failure")
 
     page.set_viewport_size({"width": 390, "height": 844})

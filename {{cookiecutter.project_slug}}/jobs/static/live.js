@@ -16,7 +16,7 @@ let pausedUntil = 0;
 
 // They rest in a hidden tab, while somebody fills in a form in them, and after a failure.
 document.addEventListener("htmx:beforeRequest", (event) => {
-  const { elt } = event.detail;
+  const { elt } = event.detail.requestConfig;
   const inUse = elt.querySelector("input:checked, details[open] input");
   const rests = document.hidden || inUse || Date.now() < pausedUntil;
   if (elt.matches("[data-live]") && rests) event.preventDefault();
@@ -24,7 +24,8 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 
 // Nothing but a new version of the element replaces it.
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {
-  const { elt, xhr, pathInfo } = detail;
+  const { xhr, pathInfo, requestConfig } = detail;
+  const { elt } = requestConfig;
   if (!elt.matches("[data-live]")) return;
   const asked = new URL(pathInfo.requestPath, location.href).pathname;
   // The session has ended: show the login page.
@@ -35,7 +36,8 @@ document.addEventListener("htmx:beforeSwap", ({ detail }) => {
 });
 
 document.addEventListener("htmx:afterRequest", ({ detail }) => {
-  if (!detail.elt.matches("[data-live]")) return;
+  // Not detail.elt: after a swap, that is what remains around the element.
+  if (!detail.requestConfig.elt.matches("[data-live]")) return;
   if (detail.successful) {
     if (failures) say("", "hidden");
     failures = 0;
