@@ -516,5 +516,6 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     for line in commands(section(site, "docs/operate.md", "See what happens")):
         command = line.replace("123", str(job["job_id"])).removeprefix("uv run ")
         assert (
-            "send_summary" in (printed := site.run(*command.split()).stdout) or "40 of 40" in printed
+            "send_summary" in (printed := site.run(*command.split()).stdout)
+            or "40 of 40" in printed
         )
