@@ -473,7 +473,8 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     expect(page.get_by_text("SMTPServerDisconnected: Connection un").first).to_be_visible()
     check_accessibility(page)
     take_picture(page, "jobs")
-    page.get_by_role("link", name=f"send_summary {job['job_id']}").click()
+    name = f"{site.app}.send_summary {job['job_id']}"
+    page.get_by_role("link", name=name, exact=True).click()
     expect(page.get_by_text("Traceback (most recent call last)")).to_be_visible()
     expect(page.get_by_text('File "/srv/my_project/tasks/myapp.py"')).to_be_visible()
     check_accessibility(page)
