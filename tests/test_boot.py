@@ -363,6 +363,7 @@ def test_static_files_are_collected_without_secrets(
         ("ALLOWED_HOSTS", "example.com, https://www.example.com"),
         ("CSRF_TRUSTED_ORIGINS", "https://example.com, www.example.com"),
         ("EMAIL_URL", "nonsense"),
+        ("ALERTS_TO", "nonsense"),
         ("DEBUG", "perhaps"),
         ("PROCRASTINATE_WORKER_CONCURRENCY", "many"),
     ],
