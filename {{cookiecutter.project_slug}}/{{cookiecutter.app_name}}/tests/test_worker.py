@@ -38,23 +38,24 @@ def test_an_upload_becomes_contacts(
 def test_the_worker_sees_a_job_after_the_commit_and_never_after_a_rollback(
     worker: Worker, user: User, csv_file: CsvFile, wait_until: Wait
 ) -> None:
-    def start() -> ContactImport:
-        return services.start_import(owner=user, filename="a", file=csv_file("email"))
+    def start(name: str) -> ContactImport:
+        file = csv_file(f"email,{name}")  # the same file twice would be one import
+        return services.start_import(owner=user, filename=name, file=file)
 
     def overtake() -> None:
         """Defer a later job on another connection, and wait until it is done."""
         try:
-            other = start()
+            other = start("b")
             wait_until(lambda: is_done(other.pk))
         finally:
             connections.close_all()
 
     with worker():
         with transaction.atomic():
-            start()
+            start("c")
             transaction.set_rollback(True)
         with transaction.atomic(), ThreadPoolExecutor() as pool:
-            first = start()
+            first = start("a")
             pool.submit(overtake).result()
         wait_until(lambda: is_done(first.pk))
     assert QueuedJob.objects.get(pk=first.job_id).attempts == 1
