@@ -403,6 +403,11 @@ def test_ctrl_c_ends_a_command_without_a_traceback(installed: Project) -> None:
     assert "Traceback" not in done.stdout
 
 
+def test_a_reader_that_stops_reading_causes_no_traceback(installed: Project) -> None:
+    command = "python manage.py shell -v0 -c 'for n in range(100_000): print(n)' | head -1"
+    assert installed.run("--quiet", "sh", "-c", command).stdout == "0\n"
+
+
 def check_error(project: Project, command: tuple[str, ...], variable: str, value: str) -> None:
     """Check that a command ends with one sentence that names the wrong variable."""
     wrong = VARIABLES | {"DEBUG": "off", "PYTHONPATH": ".", variable: value}
