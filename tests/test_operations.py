@@ -75,7 +75,9 @@ class Production:
         return {
             process
             for process in self.project.processes()
-            if "--app=tasks.app" in process.cmdline() and "uv" not in process.name()
+            if process.status() != psutil.STATUS_ZOMBIE
+            and "--app=tasks.app" in process.cmdline()
+            and "uv" not in process.name()
         }
 
     def manage(self, *command: str) -> str:
@@ -293,6 +295,7 @@ def pgbouncer(project: Project, system_postgres: str) -> Iterator[str]:
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_backup_has_rows_and_jobs(production: Production, tmp_path: Path) -> None:
     """Jobs that ran or waited run again, unless they are cancelled."""
@@ -345,6 +348,7 @@ def test_a_backup_has_rows_and_jobs(production: Production, tmp_path: Path) -> N
     assert len(restored.contacts()) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_site_works_behind_a_pooler(
     production: Production, system_postgres: str, pgbouncer: str
@@ -397,6 +401,7 @@ def shell(production: Production, code: str, app: str = "shop") -> str:
     return production.manage("shell", "-v0", "-c", lines)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_queue_is_paused_as_the_docs_say(production: Production) -> None:
     pause, resume = commands(section(production.project, "docs/operate.md", "Pause a queue"))
@@ -444,6 +449,7 @@ def test_an_alert_reaches_a_person_as_the_docs_say(
     assert subjects[1:] == ["[my_project] Over: No worker is alive"]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_kind_of_job_is_limited_as_the_docs_say(shop: Production) -> None:
     """Each customer has two jobs at once, in two workers that could run eight."""
@@ -483,6 +489,7 @@ for _ in range(2):
     assert not shop.database.query("SELECT 1 FROM shop_item WHERE finished_at IS NULL")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_rate_of_a_kind_of_job_is_limited_as_the_docs_say(shop: Production) -> None:
     """With two processes that defer at the same time, and two workers."""
@@ -536,6 +543,7 @@ def test_a_job_waits_for_others_as_the_docs_say(shop: Production) -> None:
     assert not shop.database.query("SELECT 1 FROM jobs_jobfailure")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_upgrade_in_two_phases_as_the_docs_say(production: Production) -> None:
     """Both processes work between the phases, and during the second one."""

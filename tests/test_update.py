@@ -111,7 +111,10 @@ def template(tmp_path: Path) -> Path:
     return clone
 
 
-@pytest.fixture(params=[BEFORE, LANDED, "tag"], ids=["first", "landed", "tag"])
+@pytest.fixture(
+    params=[BEFORE, pytest.param(LANDED, marks=pytest.mark.exhaustive), "tag"],
+    ids=["first", "landed", "tag"],
+)
 def version(request: pytest.FixtureRequest) -> str:
     """The commit or tag that a project was rendered from."""
     found = subprocess.run(
@@ -200,7 +203,8 @@ def test_an_untouched_project_becomes_todays(
     assert data["contacts"] == ["ann@example.com"]
     assert {name for name, _ in data["jobs"]} >= NAMES
     assert {status for _, status in data["jobs"]} == {"succeeded"}
-    assert static_urls(old) >= urls
+    # live.js in jobs/ replaced it.
+    assert static_urls(old) >= urls - {"contacts/poll.js"}
 
 
 def remove_sample(folder: Path) -> None:

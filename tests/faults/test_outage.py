@@ -12,6 +12,7 @@ from site_at_work import VARIABLES
 from .relay import Relay
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("hosts", ["one", "three"])
 def test_the_web_follows_a_fail_over(
@@ -66,6 +67,7 @@ def test_the_web_follows_a_fail_over(
     assert all(log_in() and ready() == 200 for _ in range(10))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("debug", ["off", "on"])
 def test_the_site_says_that_its_database_is_away(
