@@ -283,11 +283,13 @@ def run_action(request: HttpRequest, ids: Iterable[Any], *, more: bool = False) 
     chosen = {int(one) for one in ids if str(one).isdecimal() and len(str(one)) < 19}
     changed, collided = act(name, chosen, user)
     text = f"{ACTIONS[name].label}: {changed} of {len(chosen)} jobs."
+    if not chosen:
+        text = f"{ACTIONS[name].label}: choose jobs, or all that match."
     if collided:
         text += f" {collided} not, as a job with the same queueing lock is waiting."
     if more:
         text += " There are more: do it again."
-    level = messages.SUCCESS if changed == len(chosen) else messages.WARNING
+    level = messages.SUCCESS if chosen and changed == len(chosen) else messages.WARNING
     messages.add_message(request, level, text)
 
 

@@ -201,6 +201,12 @@ def test_the_list_needs_few_queries_and_counts_nothing(admin_client: Client) -> 
     assert "Older jobs" in page.content.decode()
 
 
+def test_an_action_without_jobs_asks_for_some(admin_client: Client) -> None:
+    form = {"action": "retry_job"}
+    page = admin_client.post("/jobs/list/", form, follow=True).content.decode()
+    assert "Run again: choose jobs, or all that match." in page
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_each_action_needs_its_permission(
     client: Client, staff: Any, action: str
