@@ -187,11 +187,12 @@ class ListForm(forms.Form):
 @for_staff
 def jobs(request: HttpRequest) -> HttpResponse:
     """List jobs, and act on those that were chosen."""
+    user: Any = request.user
     form = ListForm(request.GET)
     found, queue = search.Found(), ""
     if form.is_valid():
         queue = form.cleaned_data["queue"]
-        filters, before = form.filters(request.user), form.cleaned_data["before"]
+        filters, before = form.filters(user), form.cleaned_data["before"]
         if request.method == "POST":
             ids: Iterable[Any] = request.POST.getlist("job")
             if "all" in request.POST:
@@ -201,7 +202,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
             return redirect(request.get_full_path())
         found = search.find(filters, before=before)
         search.add_times(found.jobs)
-        if request.user.has_perm(FAILURES):
+        if user.has_perm(FAILURES):
             search.add_errors(found.jobs)
     query = request.GET.copy()
     query.pop("before", None)
