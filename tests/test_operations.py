@@ -396,6 +396,15 @@ def shop(stack: Stack, editable: Project, start: Start) -> Production:
     return Production(editable, start, database, VARIABLES | {"DATABASE_URL": database.url})
 
 
+def follow_recipe(shop: Production, chapter: str) -> None:
+    """Do what a recipe says, and migrate."""
+    follow(shop.project, section(shop.project, RECIPES, chapter))
+    sort_imports(shop.project)
+    shop.manage("makemigrations")
+    shop.manage("migrate")
+    lint(shop.project)
+
+
 def shell(production: Production, code: str, app: str = "shop") -> str:
     lines = f"from {app} import services, tasks\n{code}"
     return production.manage("shell", "-v0", "-c", lines)
@@ -493,11 +502,7 @@ for _ in range(2):
 @pytest.mark.timeout(300)
 def test_the_rate_of_a_kind_of_job_is_limited_as_the_docs_say(shop: Production) -> None:
     """With two processes that defer at the same time, and two workers."""
-    follow(shop.project, section(shop.project, RECIPES, "Limit how many start in a minute"))
-    sort_imports(shop.project)
-    shop.manage("makemigrations")
-    shop.manage("migrate")
-    lint(shop.project)
+    follow_recipe(shop, "Limit how many start in a minute")
     create = """
 from shop.models import Item
 items = Item.objects.bulk_create(Item(name="Tea") for _ in range(100))
@@ -527,11 +532,7 @@ services.finish_evenly([item.pk for item in items], per_minute=1_200)
 
 @pytest.mark.timeout(300)
 def test_a_job_waits_for_others_as_the_docs_say(shop: Production) -> None:
-    follow(shop.project, section(shop.project, RECIPES, "One job after others"))
-    sort_imports(shop.project)
-    shop.manage("makemigrations")
-    shop.manage("migrate")
-    lint(shop.project)
+    follow_recipe(shop, "One job after others")
     shop.worker()
     shell(shop, "services.start_batch(10)")
     finished = "SELECT 1 FROM shop_batch WHERE finished_at > now() - interval '1 h'"

@@ -212,30 +212,17 @@ def test_the_disk_is_full(
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+ODD = (
+    "own cause, no text, stop iteration, generator, exit, keyboard, memory, recursion, group,"
+    " zero byte, no unicode, long, deep, no class"
+)
+OTHERS = (
+    "wrong, leave, fail, cancels_itself, closes_the_loop, unknown, uses_another_database,"
+    " atomic_failure, atomic_lazy, endless_wait"
+)
 POISON: list[tuple[str, dict[str, Any]]] = [
-    *(
-        ("odd", {"how": how})
-        for how in (
-            *("own cause", "no text", "stop iteration", "generator", "exit", "keyboard"),
-            *(
-                "memory",
-                "recursion",
-                "group",
-                "zero byte",
-                "no unicode",
-                "long",
-                "deep",
-                "no class",
-            ),
-        )
-    ),
-    *(
-        (name, {})
-        for name in (
-            *("wrong", "leave", "fail", "cancels_itself", "closes_the_loop", "unknown"),
-            *("uses_another_database", "atomic_failure", "atomic_lazy", "endless_wait"),
-        )
-    ),
+    *(("odd", {"how": how}) for how in ODD.split(", ")),
+    *((name, {}) for name in OTHERS.split(", ")),
     ("stops_in_time", {"seconds": 1_000}),
     ("wrong", {"unknown": "argument"}),
 ]

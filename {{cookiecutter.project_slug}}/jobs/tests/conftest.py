@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
 
 from .. import bridge
 
@@ -19,6 +21,21 @@ def user(db: None) -> Any:
     """A user without permissions."""
     model: Any = get_user_model()
     return model.objects.create_user(**{model.USERNAME_FIELD: "ann"})
+
+
+@pytest.fixture
+def staff(user: Any, client: Client) -> Any:
+    """Somebody who may view jobs and nothing else, logged in."""
+    user.is_staff = True
+    user.save()
+    allow(user, "view_queuedjob")
+    client.force_login(user)
+    return user
+
+
+def allow(user: Any, *codenames: str) -> None:
+    """Give a user permissions."""
+    user.user_permissions.add(*Permission.objects.filter(codename__in=codenames))
 
 
 @pytest.fixture

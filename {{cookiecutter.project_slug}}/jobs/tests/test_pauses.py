@@ -19,21 +19,9 @@ from ..bridge import MAINTENANCE_QUEUE, Job, job
 from ..models import PausedQueue, QueuedJob
 from ..procfile import check_served
 from ..testing import drain_queue, worker_app
+from .conftest import allow
 
 User: Any = get_user_model()
-
-
-@pytest.fixture
-def staff(db: None, client: Client) -> Any:
-    """Somebody who may view jobs and nothing else, logged in."""
-    user = User.objects.create_user("ann", is_staff=True)
-    allow(user, "view_queuedjob")
-    client.force_login(user)
-    return user
-
-
-def allow(user: Any, codename: str) -> None:
-    user.user_permissions.add(Permission.objects.get(codename=codename))
 
 
 def pages_of(queue: str, pk: int) -> list[str]:
