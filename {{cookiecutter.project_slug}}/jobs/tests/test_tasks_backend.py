@@ -26,6 +26,7 @@ from procrastinate import JobContext
 from pytest_django import Settings
 
 from .. import stats, upkeep
+from ..actions import act
 from ..bridge import AlreadyEnqueued
 from ..checks import check_settings
 from ..models import JobFailure, QueuedJob, StoredResult
@@ -189,6 +190,14 @@ def insert(path: str, *args: object) -> Any:
 
 
 # Enqueueing
+
+
+def test_the_backend_supports_all_features() -> None:
+    backend = note.get_backend()
+    assert backend.supports_defer
+    assert backend.supports_async_task
+    assert backend.supports_get_result
+    assert backend.supports_priority
 
 
 @pytest.mark.django_db
@@ -421,6 +430,15 @@ def test_a_failed_task_keeps_its_error(kind: str) -> None:
     assert error.traceback.endswith(f"{kind}: it failed\n")
     assert result.attempts == 1
     assert result.started_at <= result.finished_at
+
+
+@committing
+def test_a_failed_task_that_is_run_again_has_not_finished() -> None:
+    result = fail.enqueue()
+    drain_queue(raises=False)
+    act("retry_job", [int(result.id)])
+    result.refresh()
+    assert (result.status, result.finished_at) == (TaskResultStatus.READY, None)
 
 
 @committing
