@@ -421,7 +421,7 @@ def check_error(project: Project, command: tuple[str, ...], variable: str, value
 @both_stacks
 @pytest.mark.timeout(600)
 def test_the_projects_own_checks_are_clean(site: Project, production: dict[str, str]) -> None:
-    assert "passed" in site.run("pytest").stdout
+    assert "passed" in site.run("pytest", "-n", "auto").stdout
     site.run("manage.py", "check")
     site.run("manage.py", "makemigrations", "--check")
     deploy = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")

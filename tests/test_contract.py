@@ -288,6 +288,7 @@ def mutate(project: Project, *arguments: str, edits: object = None) -> Any:
 
 
 @both_stacks
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.exhaustive)])
 def test_every_field_of_every_declaration_is_guarded(migrated: Project, step: int) -> None:
@@ -480,6 +481,7 @@ def pyright(project: Project, *arguments: str) -> list[tuple[str, int]]:
     ]
 
 
+@pytest.mark.slow
 def test_basedpyright_finds_nothing(shop: Project) -> None:
     python = Path(shop.env["UV_PROJECT_ENVIRONMENT"], "bin", "python")
     done = subprocess.run(

@@ -311,7 +311,10 @@ def uid(name: str) -> int:
     return pwd.getpwnam(name).pw_uid
 
 
-@pytest.fixture(params=["user", "root"] if ROOT else ["user"], scope="module")
+AS_ROOT = pytest.param("root", marks=pytest.mark.slow)
+
+
+@pytest.fixture(params=["user", AS_ROOT] if ROOT else ["user"], scope="module")
 def account(request: pytest.FixtureRequest) -> str | None:
     """Both kinds of users, if root runs the tests: much differs between them."""
     return USER if ROOT and request.param == "user" else None

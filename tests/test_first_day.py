@@ -39,6 +39,6 @@ def test_the_edits_of_the_first_day_leave_all_tests_green(editable: Project) -> 
         variables.write("PORT=8010\n")
     editable.run("manage.py", "makemigrations", "users")
     editable.run("manage.py", "startapp", "shop")
-    assert "passed" in editable.run("pytest").stdout
+    assert "passed" in editable.run("pytest", "-n", "auto").stdout
     editable.run("manage.py", "check", "--fail-level", "WARNING")
     editable.run("manage.py", "makemigrations", "--check")

@@ -530,6 +530,7 @@ services.finish_evenly([item.pk for item in items], per_minute=1_200)
     assert min(gaps) >= timedelta(minutes=1) / 1_200
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_job_waits_for_others_as_the_docs_say(shop: Production) -> None:
     follow_recipe(shop, "One job after others")

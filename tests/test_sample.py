@@ -15,7 +15,7 @@ CHECKS = [
     ("ruff", "check"),
     ("ruff", "format", "--check"),
     ("mypy", "."),
-    ("pytest",),
+    ("pytest", "-n", "auto"),
 ]
 
 FIRST_PAGE = """
@@ -47,11 +47,9 @@ CLASSES_OF_DJANGO = {"errorlist", "helptext", "warning"}
 CLASSES_OF_STATES = {"running", "succeeded"}
 
 
-OTHERS = pytest.param({"project_slug": "zebra", "app_name": "aa"}, marks=pytest.mark.slow)
-
-
+@pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("names", [{}, OTHERS], ids=str)
+@pytest.mark.parametrize("names", [{}, {"project_slug": "zebra", "app_name": "aa"}], ids=str)
 def test_the_sample_is_removed_in_one_step(
     stack: Stack, tmp_path: Path, mypy_cache: dict[str, str], names: dict[str, str]
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import functools
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -65,6 +66,7 @@ REGISTER_WORKER = "SELECT procrastinate_register_worker_v1()"
 _ARGUMENTS_IN_LOG = re.compile(r"(\[\d+\])\(.*\)", re.DOTALL)
 
 
+@functools.cache
 def missing_names() -> list[str]:
     """Return which of USED_NAMES the installed version of Procrastinate lacks."""
     missing = []

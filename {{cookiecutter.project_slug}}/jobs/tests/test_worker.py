@@ -135,7 +135,7 @@ def test_the_workers_queries_need_no_begin_and_no_commit() -> None:
     assert on_a_connection_of_the_worker(is_autocommit)
 
 
-MANY = 20_000
+MANY = 5_000
 FEW_BLOCKS = 120
 
 

@@ -260,7 +260,7 @@ def test_two_imports_at_once_do_not_deadlock(start: Start) -> None:
         finally:
             connections.close_all()
 
-    numbers = range(20 * services.CHUNK_ROWS)
+    numbers = range(5 * services.CHUNK_ROWS)
     chunks = [
         numbers[n : n + services.CHUNK_ROWS] for n in numbers[:: services.CHUNK_ROWS]
     ]
