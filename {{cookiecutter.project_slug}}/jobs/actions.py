@@ -100,11 +100,14 @@ class PauseForm(forms.Form):
         return queue
 
 
-def pause(queue: str, why: str, who: str) -> None:
+def pause(queue: str, why: str, who: str) -> PausedQueue | None:
     """Keep workers from taking jobs from a queue. Jobs that run are not affected.
 
     Args:
         who: Who pauses it, for people.
+
+    Returns:
+        The pause that was there already, and stays as it is, or None.
 
     Raises:
         ValueError: There is no reason, or the queue cannot be paused.
@@ -113,8 +116,11 @@ def pause(queue: str, why: str, who: str) -> None:
     if not form.is_valid():
         raise ValueError(next(iter(form.errors.values()))[0])
     columns = {"why": form.cleaned_data["why"], "who": who[:200]}
-    paused, _ = PausedQueue.objects.update_or_create(columns, pk=queue)
+    paused, new = PausedQueue.objects.get_or_create(columns, pk=queue)
+    if not new:
+        return paused
     logger.info("%s", paused)
+    return None
 
 
 def resume(queue: str, who: str) -> bool:

@@ -37,6 +37,14 @@ class QueuedJob(ProcrastinateJob):
         return f"{self.task_name}[{self.pk}]"
 
     @property
+    def name(self) -> str:
+        """The task's name; that of a task of `django.tasks` is its path."""
+        if not self.task_name.startswith("django."):
+            return str(self.task_name)
+        # Set by `search.without_arguments`.
+        return getattr(self, "path", None) or str(self.args.get("task"))
+
+    @property
     def state(self) -> str:
         """A key of `search.STATES`."""
         if self.status == "todo":

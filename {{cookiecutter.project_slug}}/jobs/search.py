@@ -6,7 +6,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from django.db import OperationalError, connection, transaction
-from django.db.models import Max, Min, OuterRef, Q, QuerySet, Subquery, TextField
+from django.db.models import (
+    Case,
+    Max,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    When,
+)
+from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Left, Now
 from django.utils import timezone
 from procrastinate.contrib.django.models import ProcrastinateEvent
@@ -24,6 +35,8 @@ STATES = {
     "cancelled": Q(status="cancelled"),
     "stopped": Q(status="aborted"),
 }
+# Generic jobs run the tasks of `django.tasks`, see `jobs.tasks_backend`.
+PATH = Case(When(task_name__startswith="django.", then=KT("args__task")))
 PERIODS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
 
 # Few filters have an index, so each query reads a range of ids: the first one is small,
@@ -46,7 +59,7 @@ class Filters:
     ended: str = ""
     """A key of PERIODS: something happened to the job within it."""
     text: str = ""
-    """In the task's name, or one of its locks."""
+    """In the name of the job's task, or one of its locks."""
     in_arguments: bool = False
     """Whether to search the text in the arguments, too, and to load them."""
     in_failures: bool = False
@@ -127,7 +140,9 @@ def _matching(filters: Filters, after: int, until: int) -> QuerySet[QueuedJob]:
         jobs = jobs.alias(last=Subquery(last))
         jobs = jobs.filter(last__gt=Now() - PERIODS[filters.ended])
     if text := filters.text.strip('"'):
-        wanted = Q(task_name__icontains=text) | Q(lock=text) | Q(queueing_lock=text)
+        jobs = jobs.alias(path=PATH)
+        wanted = Q(task_name__icontains=text) | Q(path__icontains=text)
+        wanted |= Q(lock=text) | Q(queueing_lock=text)
         if filters.in_arguments:
             jobs = jobs.alias(all_arguments=Cast("args", TextField()))
             wanted |= Q(all_arguments__icontains=text)
@@ -139,10 +154,15 @@ def _matching(filters: Filters, after: int, until: int) -> QuerySet[QueuedJob]:
     return jobs
 
 
+def without_arguments(jobs: QuerySet[QueuedJob]) -> QuerySet[QueuedJob]:
+    """Do not load the arguments, of which there may be megabytes."""
+    return jobs.defer("args").annotate(path=PATH)
+
+
 def _shown(jobs: QuerySet[QueuedJob]) -> QuerySet[QueuedJob]:
-    """Load only the first characters of the arguments: there may be megabytes."""
+    """Load only the first characters of the arguments."""
     start = Left(Cast("args", TextField()), ARGUMENTS_SHOWN)
-    return jobs.defer("args").annotate(start_of_arguments=start)
+    return without_arguments(jobs).annotate(start_of_arguments=start)
 
 
 def add_times(jobs: Iterable[QueuedJob]) -> None:

@@ -14,7 +14,7 @@ from procrastinate.contrib.django.models import (
     ProcrastinateWorker,
 )
 
-from . import bridge, upstream
+from . import bridge, search, upstream
 from .models import JobFailure, PausedQueue, QueuedJob, QueueSample, WorkerInfo
 
 DAY = timedelta(days=1)
@@ -40,7 +40,8 @@ FROM (
 # Jobs that have run for over a minute, and over ten times as long as 95 of their task's
 # last hundred jobs. Only the newest jobs are read: there is no index by task.
 SLOW_JOBS = """
-SELECT job.id, job.task_name, extract(epoch FROM now() - started.at)::float
+SELECT job.id, CASE WHEN task_name LIKE 'django.%%' THEN args ->> 'task' ELSE task_name END,
+    extract(epoch FROM now() - started.at)::float
 FROM procrastinate_jobs job
 CROSS JOIN LATERAL (
     SELECT max(at) AS at FROM procrastinate_events
@@ -262,8 +263,8 @@ def registered_workers() -> list[Worker]:
     rows = list(ProcrastinateWorker.objects.order_by("pk")[:100])
     infos = WorkerInfo.objects.in_bulk([row.pk for row in rows])
     running: defaultdict[int | None, list[QueuedJob]] = defaultdict(list)
-    jobs = QueuedJob.objects.filter(status="doing").defer("args").order_by("pk")
-    for job in jobs[:1000]:
+    jobs = search.without_arguments(QueuedJob.objects.filter(status="doing"))
+    for job in jobs.order_by("pk")[:1000]:
         running[job.worker_id].append(job)
     return [
         Worker(

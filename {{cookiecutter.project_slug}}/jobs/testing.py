@@ -113,7 +113,11 @@ def perform_job(job: Job[P], *args: P.args, **kwargs: P.kwargs) -> Any:
 
     Returns:
         What the body returns.
+
+    Raises:
+        TypeError: It is no declared job, or the arguments do not match.
     """
+    _check_declared(job, "call its call() or acall(), or drain_queue()")
     arguments = json.loads(json.dumps(job.call(*args, **kwargs).arguments))
     app = worker_app()
     task = app.tasks[job.name]
@@ -272,7 +276,15 @@ def _check_database(name: str) -> None:
         raise RuntimeError(f"{name} is not the tests' database")
 
 
+def _check_declared(job: object, instead: str) -> None:
+    """Raise an error for a task of `django.tasks`."""
+    if not isinstance(job, Job):
+        name = getattr(job, "module_path", job)
+        raise TypeError(f"{name} is a task, not a declared job: {instead}")
+
+
 def _waiting(job: Job[...], arguments: Mapping[str, object]) -> list[ProcrastinateJob]:
+    _check_declared(job, "use assert_enqueued() or refute_enqueued()")
     parameters = job.signature.parameters.values()
     job.signature.bind_partial(**arguments)
     wanted = json.loads(json.dumps(arguments))

@@ -198,7 +198,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
             if "all" in request.POST:
                 found = search.find(filters, limit=MOST, before=before)
                 ids = [job.pk for job in found.jobs]
-            run_action(request, ids, more=found.older is not None)
+            run_action(request, ids, found=found if "all" in request.POST else None)
             return redirect(request.get_full_path())
         found = search.find(filters, before=before)
         search.add_times(found.jobs)
@@ -211,6 +211,7 @@ def jobs(request: HttpRequest) -> HttpResponse:
         "form": form,
         "found": found,
         "first": "before" not in request.GET,
+        "complete": "before" not in request.GET and found.older is None,
         "query": query.urlencode(),
         "actions": allowed_actions(request, possible),
         "most": MOST,
@@ -265,11 +266,13 @@ def allowed_actions(request: HttpRequest, states: set[str]) -> list[tuple[str, s
     ]
 
 
-def run_action(request: HttpRequest, ids: Iterable[Any], *, more: bool = False) -> None:
+def run_action(
+    request: HttpRequest, ids: Iterable[Any], *, found: search.Found | None = None
+) -> None:
     """Do what a button of the page says, and tell how many jobs it changed.
 
     Args:
-        more: Whether there are more such jobs.
+        found: The search that found them, if they were not chosen one by one.
 
     Raises:
         PermissionDenied: There is no such action, or the user lacks its permission.
@@ -284,12 +287,12 @@ def run_action(request: HttpRequest, ids: Iterable[Any], *, more: bool = False) 
     chosen = {int(one) for one in ids if str(one).isdecimal() and len(str(one)) < 19}
     changed, collided = act(name, chosen, user)
     text = f"{ACTIONS[name].label}: {changed} of {len(chosen)} jobs."
-    if not chosen:
+    if not chosen and not found:
         text = f"{ACTIONS[name].label}: choose jobs, or all that match."
     if collided:
         text += f" {collided} not, as a job with the same queueing lock is waiting."
-    if more:
-        text += " There are more: do it again."
+    if found and found.older is not None:
+        text += " There may be more that match: do it again."
     level = messages.SUCCESS if chosen and changed == len(chosen) else messages.WARNING
     messages.add_message(request, level, text)
 
@@ -298,11 +301,14 @@ def pause_or_resume(request: HttpRequest, action: str, who: str) -> None:
     """Pause or resume a queue, and tell what became of it."""
     queue, why = request.POST.get("queue", ""), request.POST.get("why", "")
     try:
-        if action == "pause":
-            pause(queue, why, who)
-        else:
-            resume(queue, who)
+        before = pause(queue, why, who) if action == "pause" else None
     except ValueError as error:
         messages.warning(request, str(error))
+        return
+    if before:
+        text = f"It was already paused, so nothing changed. {before}"
+        messages.warning(request, text)
+    elif action == "resume" and not resume(queue, who):
+        messages.warning(request, f"Queue {queue} is not paused.")
     else:
         messages.success(request, f"Queue {queue} is {action}d.")

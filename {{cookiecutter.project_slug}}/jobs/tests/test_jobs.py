@@ -15,7 +15,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from .. import bridge, retry, search
+from .. import bridge, retry, search, views
 from ..actions import ACTIONS, act
 from ..life import fold
 from ..management.commands.jobs import Command
@@ -242,12 +242,35 @@ def test_all_jobs_that_match_are_chosen_at_once(client: Client, staff: Any) -> N
     jobs = [make_job("failed") for _ in range(60)]
     other = make_job("failed", task_name="mail")
     form = {"action": "retry_job", "all": "on"}
-    page = client.post(f"{LIST}?task=ship&state=failed", form, follow=True)
-    assert "Run again: 60 of 60 jobs." in page.content.decode()
+    page = f"{LIST}?task=ship&state=failed"
+    assert "all that match, 10,000 at most" in client.get(page).content.decode()
+    text = client.post(page, form, follow=True).content.decode()
+    assert "Run again: 60 of 60 jobs.<" in text
     todo = QueuedJob.objects.filter(status="todo")
     assert {job.pk for job in todo} == {job.pk for job in jobs}
     other.refresh_from_db()
     assert other.status == "failed"
+    page = f"{LIST}?state=failed"
+    assert "all 1 that match" in client.get(page).content.decode()
+    client.post(page, form)
+    text = client.post(page, form, follow=True).content.decode()
+    assert "Run again: 0 of 0 jobs.<" in text
+
+
+def test_an_action_on_more_jobs_than_its_limit_says_so(
+    admin_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        make_job("failed")
+    monkeypatch.setattr(views, "MOST", 1)
+    form = {"action": "retry_job", "all": "on"}
+    page = admin_client.post(LIST, form, follow=True).content.decode()
+    assert "1 of 1 jobs. There may be more that match: do it again." in page
+    printed = run("run-again", "--state=failed", "--limit=1")
+    assert printed == (
+        "Run again: 1 of 1 jobs; there may be more that match: do it again\n"
+    )
+    assert run("run-again", "--state=failed") == "Run again: 1 of 1 jobs\n"
 
 
 def test_a_job_that_runs_again_keeps_attempts_and_schedule_but_no_request_to_stop(
@@ -418,8 +441,11 @@ def test_the_command_lists_shows_and_acts(ship: bridge.Job[...]) -> None:
     other = make_job("failed", task_name="mail")
     listing = run("list", "--state=failed", "--task=ship")
     assert f"{pk}  failed" in listing
-    assert listing.endswith("\n          Late: no van\n")
-    assert f"--before={other.pk}" in run("list", "--limit=1")
+    assert listing.endswith("  ship {}  Late: no van\n")
+    assert listing.count("\n") == 1
+    notes = StringIO()
+    call_command("jobs", "list", "--limit=1", stdout=StringIO(), stderr=notes)
+    assert notes.getvalue() == f"Go on with --before={other.pk}\n"
     shown = run("show", pk)
     assert f"ship[{pk}]: failed, in the queue ships" in shown
     assert "attempt 1: Late: no van\n  1 frame of libraries\nshop.Late" in shown
@@ -433,6 +459,21 @@ def test_the_command_lists_shows_and_acts(ship: bridge.Job[...]) -> None:
     for wrong in (["cancel", pk], ["run-again"], ["show", 0], ["ask-to-stop", pk]):
         with pytest.raises(CommandError):
             run(*wrong)
+
+
+@pytest.mark.django_db
+def test_a_terminal_gets_headings_over_their_columns() -> None:
+    make_job("failed", queue_name="mail")
+    job = make_job("failed", queue_name="a-long-name")
+    JobFailure.objects.create(job=job, attempt=1, exception="Late", message="no van")
+    output = StringIO()
+    output.isatty = lambda: True  # type: ignore[method-assign]
+    call_command("jobs", "list", stdout=output)
+    headings, newest, error, older = output.getvalue().splitlines()
+    for line, queue in ((newest, "a-long-name"), (older, "mail")):
+        for heading, text in (("STATE", "failed"), ("QUEUE", queue), ("TASK", "ship")):
+            assert line[headings.index(heading) :].startswith(text)
+    assert error == "          Late: no van"
 
 
 @pytest.mark.parametrize(("command", "limit"), [("list", 50), ("cancel", 10_000)])

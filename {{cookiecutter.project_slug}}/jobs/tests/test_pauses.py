@@ -85,6 +85,19 @@ def test_it_needs_a_permission_of_its_own(
     assert 'value="pause"' not in client.get("/jobs/").content.decode()
 
 
+def test_a_second_pause_keeps_the_first_and_says_so(client: Client, staff: Any) -> None:
+    allow(staff, "pause_queue")
+    pause("ships", "no van", "ben")
+    form = {"action": "pause", "queue": "ships", "why": "no crew"}
+    page = client.post("/jobs/", form, follow=True).content.decode()
+    assert "nothing changed. Queue ships was paused by ben: no van</" in page
+    assert PausedQueue.objects.get().why == "no van"
+    form["action"] = "resume"
+    for answer in ("Queue ships is resumed.", "Queue ships is not paused."):
+        page = client.post("/jobs/", form, follow=True).content.decode()
+        assert answer in page
+
+
 @pytest.mark.parametrize(
     ("queue", "why", "answer"),
     [
@@ -128,23 +141,32 @@ def test_a_shell_pauses_and_resumes(
     monkeypatch.delenv("SUDO_USER", raising=False)
     monkeypatch.setenv("USER", "root")
     call_command("jobs", "pause", "ships", "--reason", "no van")
-    call_command("jobs", "pause", "ships", "--reason", "no crew")
     found = PausedQueue.objects.get()
-    assert (found.queue, found.why) == ("ships", "no crew")
+    assert (found.queue, found.why) == ("ships", "no van")
     assert found.who.startswith("root on ")
+    capsys.readouterr()
+    call_command("jobs", "pause", "ships", "--reason", "no crew")
+    assert capsys.readouterr().out == (
+        "It was already paused, so nothing changed."
+        f" Queue ships was paused by {found.who}: no van\n"
+    )
+    assert PausedQueue.objects.get().why == "no van"
     call_command("jobs", "resume", "ships")
+    call_command("jobs", "pause", "ships", "--reason", "no van")
     assert "although there is no job in it" in capsys.readouterr().out
+    call_command("jobs", "resume", "ships")
     assert not PausedQueue.objects.exists()
     with pytest.raises(CommandError, match="Queue ships is not paused"):
         call_command("jobs", "resume", "ships")
     pk = ship.defer()
+    capsys.readouterr()
     call_command("jobs", "pause", "ships", "--reason", "no van")
     assert capsys.readouterr().out == "Queue ships is paused\n"
     for options in (["list"], ["list", "--queue=ships"], ["show", str(pk)]):
         call_command("jobs", *options)
-        assert "Queue ships was paused by root on" in capsys.readouterr().out
+        assert "Queue ships was paused by root on" in capsys.readouterr().err
     call_command("jobs", "list", "--queue=mail")
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 def test_a_paused_queue_is_not_late_but_a_forgotten_pause_is_a_problem(

@@ -19,13 +19,15 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.db import OperationalError, connection, connections, transaction
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from procrastinate import JobContext
 from pytest_django import Settings
 
-from .. import stats, upkeep
+from .. import search, stats, upkeep
 from ..actions import act
 from ..bridge import AlreadyEnqueued
 from ..checks import check_settings
@@ -34,8 +36,10 @@ from ..retry import JobStalled, JobTimedOut, Retry
 from ..testing import (
     Wait,
     Worker,
+    assert_deferred,
     assert_enqueued,
     drain_queue,
+    perform_job,
     refute_enqueued,
     worker_app,
 )
@@ -661,6 +665,16 @@ def test_a_wrong_assertion_says_what_is_enqueued() -> None:
         assert_enqueued(greet, nmae="ann")
 
 
+@pytest.mark.django_db
+def test_a_task_is_no_declared_job() -> None:
+    with pytest.raises(TypeError, match=r"tests\S*\.answer is a task.*: call its call"):
+        perform_job(answer)
+    with pytest.raises(
+        TypeError, match=r"tests\S*\.answer is a task.*: use assert_enq"
+    ):
+        assert_deferred(answer)
+
+
 @committing
 def test_a_cancelled_task_has_failed() -> None:
     result = note.enqueue()
@@ -685,11 +699,24 @@ def test_results_are_pruned_with_their_jobs() -> None:
 
 
 @pytest.mark.django_db
-def test_the_jobs_pages_list_tasks(client: Client) -> None:
-    client.force_login(User.objects.create_superuser("staff"))
-    note.enqueue(1)
-    page = client.get("/jobs/list/", {"task": "django.task"})
-    assert note.module_path in page.content.decode()
+def test_the_jobs_pages_list_tasks(
+    client: Client, staff: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = note.module_path
+    pk = int(note.enqueue(1).id)
+    query = {"task": "django.task", "text": "note"}
+    page = client.get("/jobs/list/", query).content.decode()
+    assert f'{path} <span class="id">{pk}</span>' in page
+    assert f"<title>{path}[{pk}]" in client.get(f"/jobs/{pk}/").content.decode()
+    call_command("jobs", "list")
+    call_command("jobs", "show", str(pk))
+    printed = capsys.readouterr().out
+    assert f"  default  {path} " in printed
+    assert f"{path}[{pk}]: waiting" in printed
+    with CaptureQueriesContext(connection) as queries:
+        (job,) = search.without_arguments(QueuedJob.objects.all())
+        assert job.name == path
+    assert len(queries) == 1
 
 
 @committing

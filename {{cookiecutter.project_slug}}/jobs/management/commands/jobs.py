@@ -40,7 +40,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the command line."""
         commands = parser.add_subparsers(dest="command", required=True)
-        add_filters(commands.add_parser("list", help="list the newest jobs"), limit=50)
+        text = "list the newest jobs"
+        shape = (
+            "List the newest jobs. A terminal gets headings, and a line of its own for"
+            " what a job raised. A pipe gets one line for each job, and nothing else."
+        )
+        one = commands.add_parser("list", help=text, description=shape)
+        add_filters(one, limit=50)
         show = commands.add_parser("show", help="show one job's life")
         show.add_argument("id", type=int)
         show.add_argument("--full", action="store_true", help="show all frames")
@@ -90,23 +96,30 @@ class Command(BaseCommand):
         """Print if a queue is paused, or which queues are if it is empty."""
         for paused in PausedQueue.objects.order_by("pk"):
             if queue in ("", paused.queue):
-                self.stdout.write(f"{paused} ({paused.since:%Y-%m-%d %H:%M:%S})")
+                self.stderr.write(f"{paused} ({paused.since:%Y-%m-%d %H:%M:%S})")
 
     def list_jobs(self, found: search.Found) -> None:
-        """Print a line for each job, and one for what made it fail."""
+        """Print a line for each job; on a terminal, its error has a line of its own."""
         search.add_times(found.jobs)
         search.add_errors(found.jobs)
+        width = max([5, *(len(job.queue_name) for job in found.jobs)])
+        break_line = "  "
+        if self.stdout.isatty():
+            break_line = f"\n{'':>8}  "
+            queue = f"{'QUEUE':<{width}}"
+            self.stdout.write(
+                f"{'ID':>8}  {'STATE':<9}  {'DEFERRED':<19}  {'TOOK':>9}  {queue}  TASK"
+            )
         for job in found.jobs:
             deferred = f"{job.deferred:%Y-%m-%d %H:%M:%S}" if job.deferred else ""
             start = getattr(job, "start_of_arguments", "")
+            error = break_line + job.error.splitlines()[0] if job.error else ""
             self.stdout.write(
                 f"{job.pk:>8}  {job.state:<9}  {deferred:<19}  {job.duration:>9}"
-                f"  {job.queue_name}  {job.task_name} {start}"
+                f"  {job.queue_name:<{width}}  {job.name} {start}{error}"
             )
-            if job.error:
-                self.stdout.write(f"{'':>8}  {job.error.splitlines()[0]}")
         if found.older is not None:
-            self.stdout.write(f"Go on with --before={found.older}")
+            self.stderr.write(f"Go on with --before={found.older}")
 
     def show(self, pk: int, *, full: bool) -> None:
         """Print a job and its life.
@@ -121,7 +134,8 @@ class Command(BaseCommand):
         job = QueuedJob.objects.filter(pk=pk).first()
         if job is None:
             raise CommandError(f"There is no job {pk}")
-        self.stdout.write(f"{job}: {job.state}, in the queue {job.queue_name}")
+        title = f"{job.name}[{pk}]"
+        self.stdout.write(f"{title}: {job.state}, in the queue {job.queue_name}")
         self.show_pauses(job.queue_name)
         self.stdout.write(f"Arguments: {job.args}")
         for entry in life_of(job, failures=True):
@@ -143,14 +157,18 @@ class Command(BaseCommand):
             CommandError: Neither ids nor filters are given, or no job was changed.
         """
         ids = options["ids"]
+        more = False
         if not ids:
             if not any(options[key] for key in FILTERS):
                 raise CommandError("Give the ids of jobs, or filters such as --state")
-            ids = [job.pk for job in self.find(options).jobs]
+            found = self.find(options)
+            ids, more = [job.pk for job in found.jobs], found.older is not None
         changed, collided = act(name, ids)
         text = f"{ACTIONS[name].label}: {changed} of {len(ids)} jobs"
         if collided:
             text += f"; {collided} not, as a job with the same queueing lock is waiting"
+        if more:
+            text += "; there may be more that match: do it again"
         if not changed:
             raise CommandError(text)
         self.stdout.write(text)
@@ -162,9 +180,12 @@ class Command(BaseCommand):
             CommandError: There is no reason, or the queue cannot be paused.
         """
         try:
-            pause(queue, reason, who())
+            before = pause(queue, reason, who())
         except ValueError as error:
             raise CommandError(str(error)) from None
+        if before:
+            self.stdout.write(f"It was already paused, so nothing changed. {before}")
+            return
         known = QueuedJob.objects.filter(queue_name=queue).exists()
         unknown = "" if known else ", although there is no job in it"
         self.stdout.write(f"Queue {queue} is paused{unknown}")
