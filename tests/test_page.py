@@ -495,6 +495,7 @@ def test_staff_see_the_queues_and_why_a_job_failed(page: Page, site: Project) ->
     expect(page.get_by_text("Run again: 40 of 40 jobs.")).to_be_visible()
     # The page follows the queue: the jobs fail once more.
     expect(page.get_by_role("rowheader")).to_have_count(40, timeout=15_000)
+    expect(page.get_by_text("all 40 that match")).to_be_visible()
 
     page.clock.install()
     page.goto("/jobs/")
