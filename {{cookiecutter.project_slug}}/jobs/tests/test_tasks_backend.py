@@ -557,6 +557,23 @@ def test_a_receiver_that_fails_changes_nothing() -> None:
 
 
 @committing
+def test_a_transaction_that_a_receiver_leaves_open_is_not_the_next_tasks() -> None:
+    def receive(**kwargs: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+
+    signals.task_finished.connect(receive)
+    try:
+        results = [answer.enqueue(), answer.enqueue()]
+        assert drain_queue() == {"succeeded": 2}
+    finally:
+        signals.task_finished.disconnect(receive)
+    for result in results:
+        result.refresh()
+        assert result.return_value == 42
+
+
+@committing
 def test_higher_priorities_run_first() -> None:
     for priority in (-100, 0, 100, 20):
         note.using(priority=priority).enqueue(priority)
