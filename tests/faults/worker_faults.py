@@ -278,19 +278,22 @@ def test_a_late_worker_cannot_end_a_rescued_job(
     assert effects() == 1  # the atomic job's was rolled back
 
 
+SETTINGS = ("search_path", "role", "statement_timeout", "time zone", "advisory lock")
+
+
 @pytest.mark.parametrize(
-    "how",
+    ("task", "how"),
     [
-        *("autocommit", "begin", "closed", "search_path", "role", "statement_timeout"),
-        *("time zone", "advisory lock", "context", "on_commit", "async"),
+        *(("dirty", how) for how in ("autocommit", "begin", "closed", "on_commit", "async")),
+        *((task, how) for task in ("dirty", "atomic_dirty") for how in (*SETTINGS, "context")),
     ],
 )
 def test_a_job_leaves_nothing_behind_for_the_next(
-    worker: Worker, wait_until: Wait, how: str
+    worker: Worker, wait_until: Wait, task: str, how: str
 ) -> None:
     ids = []
     for _ in range(4):
-        ids += defer(1, "dirty", how=how) + defer(1, "clean")
+        ids += defer(1, task, how=how) + defer(1, "clean")
     with worker("--concurrency=1"):
         wait_until(are(ids[1::2], "succeeded"))
         wait_until(lambda: not statuses(ids)["doing"])

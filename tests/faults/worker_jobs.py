@@ -243,6 +243,12 @@ def dirty(*, how: str) -> None:
                 async_to_sync(ask)()
 
 
+@faulty(atomic=True)
+def atomic_dirty(*, how: str) -> None:
+    """Do the same in an atomic job."""
+    dirty.func(how=how)
+
+
 @faulty()
 def clean() -> None:
     """Fail unless the session is as Django made it."""

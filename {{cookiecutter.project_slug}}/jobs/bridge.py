@@ -282,7 +282,6 @@ class Job(Generic[P]):
                 retry=self.retry_strategy or False,
                 pass_context=pass_context,
             )(body)
-            # Lets the checks recognise a task that is bound to this declaration.
             vars(task)["declaration"] = self
             return task
 
@@ -380,6 +379,11 @@ def find_job(job_id: int) -> QueuedJob | None:
     from .models import QueuedJob  # bridges are imported before models are ready
 
     return QueuedJob.objects.filter(pk=job_id).first()
+
+
+def declaration_of(task: Task[..., Any, ...] | None) -> Job[...] | None:
+    """Return the declaration to which a task is bound."""
+    return vars(task).get("declaration") if task else None
 
 
 def hook(task: Task[..., Any, ...] | None, name: str) -> Callable[..., None] | None:

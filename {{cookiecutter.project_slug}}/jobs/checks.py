@@ -25,7 +25,7 @@ from procrastinate import App
 from procrastinate.tasks import Task
 
 from . import worker
-from .bridge import Job, declared, faults
+from .bridge import Job, declaration_of, declared, faults
 from .procfile import check_served
 from .upstream import periodic_tasks
 
@@ -189,7 +189,7 @@ def _check_declared(app: App) -> Iterator[CheckMessage]:
             body = f"{task.func.__name__}{signature(task.func)}"
             text = f"{name} takes {job.signature}, {there} is {body}."
             yield _message("E003", text, place)
-        if vars(task).get("declaration") is not job:
+        if declaration_of(task) is not job:
             text = f"{name} and {there} may differ in queue, priority, locks, retries."
             yield _message("E004", text, place)
 

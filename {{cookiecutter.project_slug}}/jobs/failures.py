@@ -15,19 +15,19 @@ from procrastinate.jobs import Job
 from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
-from . import retry, runs, upstream
+from . import retry, upstream
 
 logger = logging.getLogger(__name__)
 
 # It also returns the interruptions, which the retry strategy does not count.
-INSERT_FAILURE = f"""
+INSERT_FAILURE = """
 WITH kept AS (
     INSERT INTO jobs_jobfailure
         (job_id, attempt, module, exception, message, traceback, host, duration, at)
     VALUES (%(job_id)s, %(attempt)s, %(module)s, %(exception)s, %(message)s,
         %(traceback)s, %(host)s, %(duration)s, now())
 )
-{runs.INTERRUPTIONS}
+SELECT give_backs, deaths FROM jobs_interruption WHERE job_id = %(job_id)s
 """
 
 
@@ -126,11 +126,7 @@ def text_of(error: BaseException) -> str:
         return f"(its text cannot be read: {type(problem).__qualname__})"
 
 
-def storable(text: str, limit: int = 16_000) -> str:
-    """Return the end of a text, as PostgreSQL can store it.
-
-    Args:
-        limit: In bytes.
-    """
-    kept = text.replace("\0", "\ufffd").encode(errors="replace")[-limit:]
+def storable(text: str) -> str:
+    """Return the last 16 kB of a text, as PostgreSQL can store it."""
+    kept = text.replace("\0", "\ufffd").encode(errors="replace")[-16_000:]
     return kept.decode(errors="ignore")

@@ -32,7 +32,7 @@ from psycopg import sql
 from psycopg.pq import ConnStatus, ExecStatus, TransactionStatus
 
 from . import logs, runs, upstream
-from .bridge import hook
+from .bridge import declaration_of, hook
 from .sessions import RESET
 from .supervision import SupervisedWorker
 
@@ -79,29 +79,17 @@ class LaneWorker(SupervisedWorker):
         self._completed: set[int | None] = set()
         # Not the event loop's own executor, which also looks up host names.
         self._executor = ThreadPoolExecutor(self.concurrency, "lane")
-        self.take_from(self.served)
-
-    def take_from(self, queues: list[str] | None) -> None:
-        """Take jobs only from these queues from now on. None stands for all."""
-        super().take_from(queues)
-        self._queues = "NULL" if queues is None else sql.Literal(queues).as_string(None)
 
     async def process(self, context: JobContext) -> None:
         """Run a job, and the jobs that its lane takes after it, in one slot."""
         slot = asyncio.current_task()
         assert slot
-        unfinished: tuple[JobContext, Outcome | None] | None = context, None
+        unfinished: JobContext | None = context
         if self._lanes and self._sync_task(context):
             unfinished = await self._in_thread(self._run_lane, context, slot)
         if unfinished:
-            following, outcome = unfinished
-            self.running[slot] = following
-            if outcome:
-                self._outcomes[following.job.id] = outcome
-            if following is not context and not outcome and self._late:
-                await self.end_run(following.job, Status.ABORTED, RetryDecision())
-            else:
-                await super().process(following)
+            self.running[slot] = unfinished
+            await super().process(unfinished)
         # Its lock is free now, and other jobs may wait for it.
         self.look_for_jobs()
 
@@ -133,11 +121,6 @@ class LaneWorker(SupervisedWorker):
             function, thread_sensitive=False, executor=self._executor
         )(*args)
 
-    @property
-    def _late(self) -> bool:
-        """Whether to put back a job that was just taken, as the worker is stopping."""
-        return self.stopping and self.wait
-
     def _sync_task(self, context: JobContext) -> Task[..., Any, ...] | None:
         task = self.app.tasks.get(context.job.task_name)
         return task if task and not inspect.iscoroutinefunction(task.func) else None
@@ -156,19 +139,15 @@ class LaneWorker(SupervisedWorker):
         finally:
             connections.close_all()
 
-    def _run_lane(
-        self, context: JobContext, slot: upstream.Slot
-    ) -> tuple[JobContext, Outcome | None] | None:
+    def _run_lane(self, context: JobContext, slot: upstream.Slot) -> JobContext | None:
         """Run jobs until there is none to take.
 
         Returns:
-            None, or a job that the event loop must finish, with its outcome if its
-            body has run.
+            None, or a job that the event loop must run or finish.
         """
         close_old_connections()
         connected_at = time.monotonic()
         clean = contextvars.copy_context()
-        first = context
         following: JobContext | None = context
         try:
             while following:
@@ -177,12 +156,12 @@ class LaneWorker(SupervisedWorker):
                     connected_at = time.monotonic()
                 context = following
                 task = self._sync_task(context)
-                if not task or (self._late and context is not first):
-                    return context, None
+                if not task:
+                    return context
                 self.running[slot] = context
-                outcome, following = clean.copy().run(self._run_job, task, context)
-                if outcome:
-                    return context, outcome
+                following = clean.copy().run(self._run_job, task, context)
+                if context.job.id in self._outcomes:
+                    return context
                 if context.job.lock:
                     self.look_for_jobs()
             return None
@@ -203,22 +182,23 @@ class LaneWorker(SupervisedWorker):
 
     def _run_job(
         self, task: Task[..., Any, ...], context: JobContext
-    ) -> tuple[Outcome | None, JobContext | None]:
-        """Run one job, and finish it if it succeeds.
+    ) -> JobContext | None:
+        """Run one job; finish it if it succeeds, or keep its outcome.
 
         Returns:
-            Its outcome, if the event loop must finish it, or else the next job.
+            The next job, if there is one to take.
         """
         job = context.job
         logs.set_job(job)
-        logger.debug("Starting job %s[%d]", job.task_name, job.id)
+        upstream.job_logger.debug("Starting job %s[%d]", job.task_name, job.id)
         try:
             if is_atomic(task):
                 row = self._run_atomic(task, context)
             else:
                 value = self._body(task, context)()
                 if inspect.isawaitable(value):
-                    return (value, None), None
+                    self._outcomes[job.id] = value, None
+                    return None
                 try:
                     clean_up()
                     row = self._finish_and_take(job)
@@ -226,23 +206,25 @@ class LaneWorker(SupervisedWorker):
                     logger.warning(
                         "Job %s could not be ended in its lane: %s", job.id, error
                     )
-                    return (value, None), None
+                    self._outcomes[job.id] = value, None
+                    return None
         except JobReassigned:
             logger.warning("Job %s was given to another worker meanwhile", job.id)
-            return None, None
+            return None
         except BaseException as error:  # noqa: BLE001, the event loop handles it
-            return (None, error), None
+            self._outcomes[job.id] = None, error
+            return None
         self.forget_request_to_stop(job)
         announce_success(task)
         duration = time.time() - context.start_timestamp
-        logger.info(
+        upstream.job_logger.info(
             "Job %s[%d] ended with status: Success, lasted %.3f s",
             job.task_name,
             job.id,
             duration,
             extra={"duration": duration, "action": "job_success"},
         )
-        return None, self._next_context(row)
+        return self._next_context(row)
 
     def _run_atomic(
         self, task: Task[..., Any, ...], context: JobContext
@@ -263,7 +245,7 @@ class LaneWorker(SupervisedWorker):
                 transaction.on_commit(lambda: committed.append(True), robust=True)
                 if inspect.isawaitable(body()):
                     raise TypeError("An atomic job must not return an awaitable")
-                row = self._finish_and_take(job, atomic=True)
+                row = self._finish_and_take(job)
         except Exception:
             if not committed:
                 raise
@@ -272,8 +254,8 @@ class LaneWorker(SupervisedWorker):
         clean_up()
         return row
 
-    def _finish_and_take(self, job: Job, *, atomic: bool = False) -> list[bytes]:
-        """Finish a job and take the next one, in one round trip.
+    def _finish_and_take(self, job: Job) -> list[bytes]:
+        """Reset the session, finish a job and take the next one, in one round trip.
 
         Returns:
             How many jobs were finished (0 or 1), then the next job as JSON.
@@ -294,8 +276,13 @@ class LaneWorker(SupervisedWorker):
         if self.stopping or not self._lanes:
             query += _TAKE_NONE
         else:
-            query = _DISABLE_SORT + query + _TAKE_NEXT % (self._queues, worker_id)
-        row = execute(query if atomic else RESET + query)
+            queues = (
+                "NULL"
+                if self.queues is None
+                else sql.Literal(self.queues).as_string(None)
+            )
+            query = _DISABLE_SORT + query + _TAKE_NEXT % (queues, worker_id)
+        row = execute(RESET + query)
         if row[0] == b"0":
             raise JobReassigned
         return row
@@ -318,7 +305,8 @@ def announce_success(task: Task[..., Any, ...]) -> None:
 
 def is_atomic(task: Task[..., Any, ...]) -> bool:
     """Tell if a task's body and the end of its job are one transaction."""
-    return bool(getattr(vars(task).get("declaration"), "atomic", False))
+    declared = declaration_of(task)
+    return bool(declared and declared.atomic)
 
 
 def execute(query: str) -> list[bytes]:

@@ -43,7 +43,3 @@ SELECT id, 1, 0 FROM run
 ON CONFLICT (job_id) DO UPDATE SET give_backs = kept.give_backs + 1
 RETURNING job_id AS id
 """
-
-INTERRUPTIONS = """
-SELECT give_backs, deaths FROM jobs_interruption WHERE job_id = %(job_id)s
-"""

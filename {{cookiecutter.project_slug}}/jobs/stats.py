@@ -20,6 +20,9 @@ from .models import JobFailure, PausedQueue, QueuedJob, QueueSample, WorkerInfo
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 
+# A heartbeat comes every 10 seconds: a worker that missed two of them is dead.
+ALIVE = Q(last_heartbeat__gt=Now() - timedelta(seconds=20))
+
 # The oldest waiting job has the lowest id, so only its events are read.
 QUEUES = """
 SELECT name, waiting, running, scheduled, coalesce(greatest(0, extract(epoch FROM
@@ -204,14 +207,12 @@ def now() -> Stats:
 
 
 def workers_alive(host: str | None = None) -> int:
-    """Return how many workers are alive: each sends a heartbeat every 10 seconds.
+    """Return how many workers are alive.
 
     Args:
         host: Count only workers on this host.
     """
-    # A worker that missed two of them is dead.
-    alive = Now() - timedelta(seconds=20)
-    workers = ProcrastinateWorker.objects.filter(last_heartbeat__gt=alive)
+    workers = ProcrastinateWorker.objects.filter(ALIVE)
     if host is not None:
         # Procrastinate's own worker does not say where it is: it counts everywhere.
         elsewhere = WorkerInfo.objects.exclude(host=host)
@@ -259,8 +260,7 @@ class Worker:
 
 def registered_workers() -> list[Worker]:
     """Return the workers; each with at most 20 of the jobs that it runs."""
-    silent = timezone.now() - timedelta(seconds=20)
-    rows = list(ProcrastinateWorker.objects.order_by("pk")[:100])
+    rows = ProcrastinateWorker.objects.annotate(alive=ALIVE).order_by("pk")[:100]
     infos = WorkerInfo.objects.in_bulk([row.pk for row in rows])
     running: defaultdict[int | None, list[QueuedJob]] = defaultdict(list)
     jobs = search.without_arguments(QueuedJob.objects.filter(status="doing"))
@@ -270,7 +270,7 @@ def registered_workers() -> list[Worker]:
         Worker(
             row.pk,
             row.last_heartbeat,
-            row.last_heartbeat > silent,
+            row.alive,
             infos.get(row.pk),
             running[row.pk][:20],
         )

@@ -34,7 +34,7 @@ from procrastinate.tasks import Task
 from procrastinate.worker import Worker
 
 from . import failures, retry, runs, upstream
-from .bridge import MAINTENANCE_QUEUE, hook
+from .bridge import MAINTENANCE_QUEUE, declaration_of, hook
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +93,6 @@ SELECT queue AS name, true AS paused FROM jobs_pausedqueue
 UNION ALL
 SELECT name, false FROM known WHERE name <> ''
 """
-
-DELETE_WORKER = "DELETE FROM procrastinate_workers WHERE id = %s"
 
 
 class SupervisedWorker(upstream.Worker):
@@ -233,7 +231,10 @@ class SupervisedWorker(upstream.Worker):
                 with connect() as session:
                     for context in list(self.running.values()):
                         self._give_back(session, context)
-                    session.execute(DELETE_WORKER, [self.worker_id])
+                    session.execute(
+                        "DELETE FROM procrastinate_workers WHERE id = %s",
+                        [self.worker_id],
+                    )
             except Exception as error:  # noqa: BLE001, the rescue will find them
                 logger.error("Could not put jobs back: %s", failures.text_of(error))
 
@@ -371,7 +372,7 @@ class SupervisedWorker(upstream.Worker):
         if paused:
             queues = [name for name in queues or names[False] if name not in paused]
         if queues != self.queues:
-            self.take_from(queues)
+            self.queues = queues
         if paused != self._paused:
             self._paused = paused
             logger.info("Paused queues: %s", ", ".join(sorted(paused)) or "none")
@@ -477,9 +478,9 @@ async def run_in_thread(function: Callable[..., None], *arguments: Any) -> None:
 
 def time_limit(task: Task[..., Any, ...] | None, job: Job) -> float | None:
     """Return how long a job may run, in seconds, if there is a limit."""
-    declaration = vars(task).get("declaration") if task else None
-    timeout: Any = getattr(declaration, "timeout", None)
-    limit: Any = timeout(job) if callable(timeout) else timeout
+    declared = declaration_of(task)
+    timeout = declared and declared.timeout
+    limit = timeout(job) if callable(timeout) else timeout
     return limit.total_seconds() if limit else None
 
 

@@ -57,9 +57,13 @@ USED_NAMES = {
     "utils.py": "cancel_and_capture_errors",
     "worker.py": "_abort_job _abort_running_jobs _job_ids_to_abort _loop"
     " _new_job_event _persist_job_status _process_job _running_jobs _shutdown"
-    " _start_side_tasks _stop_event job_aborted listener poll_jobs_to_abort start_job",
+    " _start_side_tasks _stop_event job_aborted listener logger poll_jobs_to_abort"
+    " start_job",
 }
 """The names that this package uses, by the file of Procrastinate that defines them."""
+
+job_logger = worker.logger
+"""Logs the start and the end of each job."""
 
 REGISTER_WORKER = "SELECT procrastinate_register_worker_v1()"
 
@@ -266,10 +270,6 @@ class Worker(worker.Worker):
         """Fetch jobs now, before the next poll. Any thread may call this."""
         if self._loop:
             self._loop.call_soon_threadsafe(self._new_job_event.set)
-
-    def take_from(self, queues: list[str] | None) -> None:
-        """Take jobs only from these queues from now on. None stands for all."""
-        self.queues = queues
 
     def ask_to_stop(
         self, slot: Slot | None = None, context: JobContext | None = None
