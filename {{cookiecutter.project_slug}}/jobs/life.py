@@ -3,13 +3,13 @@
 import re
 from datetime import datetime
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from procrastinate.contrib.django.models import ProcrastinateEvent
 
+from .logs import LIBRARY
 from .models import JobFailure, QueuedJob
 from .search import spell
 
@@ -68,10 +68,7 @@ def fold(traceback: str) -> list[tuple[bool, int, str]]:
     This package counts as a library.
     """
     parts = re.split(r'^(?=  File "|\S)', traceback, flags=re.MULTILINE)
-    here = re.escape(str(Path(__file__).parent))
-    library = re.compile(
-        rf'  File "(<frozen|({here}|.*[/\\](site-packages|python3[^/\\]*))[/\\])'
-    )
+    library = re.compile(f'  File "{LIBRARY}')
     folded = []
     for inside, group in groupby(
         filter(None, parts), lambda one: bool(library.match(one))

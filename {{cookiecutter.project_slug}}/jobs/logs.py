@@ -1,7 +1,9 @@
 """The worker's log lines: with the job's fields, and without its arguments."""
 
 import logging
+import re
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 from procrastinate import JobContext
@@ -10,6 +12,10 @@ from procrastinate.middleware import AsyncCallNext
 from procrastinate.worker import Worker
 
 from . import upstream
+
+_HERE = re.escape(str(Path(__file__).parent))
+LIBRARY = rf"(<frozen|({_HERE}|.*[/\\](site-packages|python3[^/\\]*))[/\\])"
+"""Matches the paths of the files of libraries, and of this package."""
 
 _fields: ContextVar[dict[str, object]] = ContextVar("fields")
 
@@ -31,7 +37,8 @@ class JobFilter(logging.Filter):
     """Add the running job's fields, and remove arguments from Procrastinate's lines.
 
     At every level, arguments are in Procrastinate's messages and in its records'
-    ``job`` and ``jobs``. The traceback of a job that was asked to stop is removed too.
+    ``job`` and ``jobs``. The traceback of a job that was asked to stop is removed, too.
+    That of one that failed begins in its own code: the stored failure has all of it.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -52,6 +59,11 @@ class JobFilter(logging.Filter):
             fields.update(_describe(job))
         if upstream.ends_in_abort(fields):
             record.exc_info = None
+        elif record.exc_info and (frame := record.exc_info[2]):
+            while frame and re.match(LIBRARY, frame.tb_frame.f_code.co_filename):
+                frame = frame.tb_next
+            if frame:
+                record.exc_info = (*record.exc_info[:2], frame)
         return True
 
 

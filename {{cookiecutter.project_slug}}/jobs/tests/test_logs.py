@@ -33,6 +33,13 @@ def lines() -> Any:
     root.setLevel(level)
 
 
+SERVICE: dict[str, Any] = {}
+exec(  # noqa: S102, as if it were a file of the project
+    compile("def fail(): raise KeyError('nothing')", "/srv/shop/services.py", "exec"),
+    SERVICE,
+)
+
+
 def run(fails: bool) -> None:
     """Let a worker run a job with a secret argument."""
     app = App(connector=InMemoryConnector())
@@ -41,7 +48,7 @@ def run(fails: bool) -> None:
     def log_in(password: str) -> None:
         logging.getLogger("site").info("In the body")
         if fails:
-            raise KeyError("nothing")
+            SERVICE["fail"]()
 
     async def work() -> None:
         async with app.open_async():
@@ -73,3 +80,11 @@ def test_every_line_of_a_job_has_the_jobs_fields(lines: Any) -> None:
     assert line["duration"] > 0
     assert line["time"]
     assert "KeyError" in line["exc_info"]
+
+
+def test_a_failed_jobs_traceback_begins_in_its_own_code(lines: Any) -> None:
+    """A page has the stored failure, which has all of it."""
+    run(fails=True)
+    (line,) = [line for line in lines() if line["message"].startswith("Job log_in")]
+    _, first, *_ = line["exc_info"].splitlines()
+    assert first == '  File "/srv/shop/services.py", line 1, in fail'
