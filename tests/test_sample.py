@@ -47,9 +47,12 @@ CLASSES_OF_DJANGO = {"errorlist", "helptext", "warning"}
 CLASSES_OF_STATES = {"running", "succeeded"}
 
 
+DEFAULTS = pytest.param({}, marks=pytest.mark.exhaustive)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("names", [{}, {"project_slug": "zebra", "app_name": "aa"}], ids=str)
+@pytest.mark.parametrize("names", [DEFAULTS, {"project_slug": "zebra", "app_name": "aa"}], ids=str)
 def test_the_sample_is_removed_in_one_step(
     stack: Stack, tmp_path: Path, mypy_cache: dict[str, str], names: dict[str, str]
 ) -> None:
