@@ -494,6 +494,7 @@ def test_basedpyright_finds_nothing(shop: Project) -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_bad_calls_are_reported_by_mypy_and_by_pyright(
     shop: Project, mypy_cache: dict[str, str]
 ) -> None:

@@ -651,6 +651,7 @@ def test_a_copied_project_leaves_the_first_ones_server_alone(user_project: Proje
     ],
     ids=lambda env: "-".join(env),
 )
+@pytest.mark.slow
 def test_the_environment_does_not_matter(project: Project, env: dict[str, str]) -> None:
     project.call("start", **env)
     project.call("stop", **env)
@@ -674,6 +675,7 @@ def test_the_environment_does_not_matter(project: Project, env: dict[str, str]) 
         pytest.param("not-utf-8-\udcff", id="not-utf-8", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_any_path_works(make: Callable[..., Project], name: str) -> None:
     project = make(USER if ROOT else None, name)
     project.call("start")

@@ -264,6 +264,7 @@ for report in Report.objects.order_by("pk"):
     assert shell(shop, state).strip() == f"True 3 {packed} finished 1 1 Tea cancelled 0 1"
 
 
+@pytest.mark.slow
 def test_an_app_that_a_team_has_gets_a_job(copy: Project) -> None:
     for name, content in CRM.items():
         path = copy.path / "crm" / name
@@ -281,6 +282,7 @@ def test_an_app_that_a_team_has_gets_a_job(copy: Project) -> None:
     assert shell(copy, welcomed) == "True\n"
 
 
+@pytest.mark.slow
 def test_the_admin_shows_a_new_field_of_the_user(copy: Project) -> None:
     follow(copy, section(copy, JOBS, "Add a field to the user"))
     lint(copy)

@@ -66,6 +66,7 @@ def test_the_page_says_when_no_worker_is_running(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_pages_go_on_when_the_server_is_back(
     new_page: NewPage,
     site: Project,
