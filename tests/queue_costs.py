@@ -46,6 +46,11 @@ def get(client: Client, path: str) -> None:
     assert client.get(path, headers=token).status_code == 200
 
 
+def retry_all(client: Client) -> None:
+    answer = client.post(f"{LIST}?state=failed", {"action": "retry_job", "all": "on"})
+    assert answer.status_code == 302
+
+
 def stop_worker() -> None:
     """Delete a worker's row. Its jobs are updated first, as their foreign key would do it."""
     with connection.cursor() as cursor:
@@ -94,6 +99,7 @@ def main() -> dict[str, Any]:
         name: lambda path=path: get(client, path) for name, path in pages.items()
     }
     works |= {
+        "run again, all that failed": lambda: retry_all(client),
         "rescue": lambda: upkeep.rescue_stalled_jobs(app),
         "watch": lambda: upkeep.watch(),
         "prune": lambda: upkeep.prune(),

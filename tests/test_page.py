@@ -247,9 +247,22 @@ PAUSES = """() => {
 }"""
 
 
+# Whether a page asks for its new content, while its tab is hidden and afterwards.
+ASKS = """() => [true, false].map((hidden) => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+    const elt = document.querySelector("[data-live]");
+    return elt.dispatchEvent(new CustomEvent(
+        "htmx:beforeRequest", {bubbles: true, cancelable: true, detail: {requestConfig: {elt}}}
+    ));
+})"""
+
+
 @pytest.mark.parametrize("path", ["/", "/jobs/", "/jobs/list/"])
-def test_pages_that_follow_jobs_pause_longer_after_each_failure(page: Page, path: str) -> None:
+def test_pages_that_follow_jobs_rest_in_a_hidden_tab_and_after_failures(
+    page: Page, path: str
+) -> None:
     page.goto(path)
+    assert page.evaluate(ASKS) == [False, True]
     assert page.evaluate(PAUSES) == [2, 4, 8, 16, 30, 30]
     expect(page.get_by_text("The server does not answer")).to_be_visible()
 
@@ -392,6 +405,21 @@ def test_everything_but_live_updates_works_without_javascript(
     plain.get_by_role("button", name="Search").click()
     plain.get_by_role("link", name="Next page").click()
     expect(plain.get_by_role("cell", name="Grace Kim").first).to_be_visible()
+
+    plain.get_by_role("link", name="Jobs", exact=True).click()
+    plain.get_by_text("Pause queue default").click()
+    plain.get_by_label("Why?").fill("No script")
+    plain.get_by_role("button", name="Pause").click()
+    expect(plain.get_by_text("by dev: No script")).to_be_visible()
+    plain.get_by_role("button", name="Resume").click()
+    plain.get_by_role("link", name="All jobs").click()
+    plain.get_by_label("State").select_option("cancelled")
+    plain.get_by_role("button", name="Show").click()
+    expect(plain.get_by_label("Choose all jobs")).to_be_hidden()
+    plain.get_by_label("Choose job").first.check()
+    plain.get_by_role("button", name="Run again").click()
+    expect(plain.get_by_text("Run again: 1 of 1 jobs.")).to_be_visible()
+    plain.get_by_role("link", name="Overview").click()
     plain.get_by_role("button", name="Log out").click()
     expect(plain.get_by_role("heading", name="Log in")).to_be_visible()
 

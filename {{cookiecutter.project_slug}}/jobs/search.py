@@ -35,6 +35,13 @@ STATES = {
     "cancelled": Q(status="cancelled"),
     "stopped": Q(status="aborted"),
 }
+# Statuses for which an index finds the newest job.
+INDEXED = {
+    "failed": "failed",
+    "running": "doing",
+    "waiting": "todo",
+    "scheduled": "todo",
+}
 # Generic jobs run the tasks of `django.tasks`, see `jobs.tasks_backend`.
 PATH = Case(When(task_name__startswith="django.", then=KT("args__task")))
 PERIODS = {"hour": timedelta(hours=1), "day": timedelta(days=1)}
@@ -91,9 +98,8 @@ def find(filters: Filters, *, limit: int = 50, before: int | None = None) -> Fou
             return found
     end = time.monotonic() + SECONDS
     jobs = QueuedJob.objects.all()
-    if filters.state == "failed":
-        # These have an index of their own.
-        jobs = jobs.filter(status="failed")
+    if status := INDEXED.get(filters.state):
+        jobs = jobs.filter(status=status)
     start, window = before, WINDOW
     while True:
         older = jobs if before is None else jobs.filter(pk__lt=before)
