@@ -1,6 +1,7 @@
 """What goes wrong at night: workers killed, the database gone, a pooler in between."""
 
 import gzip
+import json
 import os
 import re
 import shutil
@@ -60,6 +61,7 @@ class Production:
             self.project, "gunicorn", "my_project.wsgi", **self.variables, PORT=port
         )
         running.wait_for("Listening at")
+        assert all(map(json.loads, running.output.splitlines()))
         return f"http://127.0.0.1:{port}"
 
     def worker(self, **env: str) -> tuple[Running, psutil.Process]:
@@ -369,15 +371,17 @@ def test_the_site_works_behind_a_pooler(
 
 def test_the_site_runs_as_a_role_that_may_change_no_tables(production: Production) -> None:
     """Only migrations need the owner of the tables."""
+    production.database.execute("CREATE ROLE site LOGIN")
+    production.variables["DATABASE_URL"] = production.database.url.replace("//dev@", "//site@")
+    url = production.web()
+    answer = httpx.get(f"{url}/health/ready", timeout=30)
+    assert answer.text == "unavailable: the database role lacks rights on the tables"
     production.database.execute(
         """
-        CREATE ROLE site LOGIN;
         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO site;
         GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO site;
         """
     )
-    production.variables["DATABASE_URL"] = production.database.url.replace("//dev@", "//site@")
-    url = production.web()
     running, _ = production.worker()
     production.wait_for(production.defer_import())
     upkeep = "SELECT 1 FROM procrastinate_jobs WHERE task_name LIKE 'maintenance.%%' AND status "

@@ -35,6 +35,9 @@ def ready() -> str:
         cursor.execute("SHOW transaction_read_only")
         if cursor.fetchone() == ("on",):
             return "the database is read-only"
+        cursor.execute("SELECT has_table_privilege(to_regclass('users_user'),'UPDATE')")
+        if cursor.fetchone() == (False,):
+            return "the database role lacks rights on the tables"
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if not all(upstream.may_follow_later(migration.name) for migration, _ in plan):

@@ -322,8 +322,9 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
-        # Django's own handlers would repeat the root's lines.
+        # Their own handlers would repeat the root's lines; gunicorn's are no JSON.
         "django": {"handlers": [], "propagate": True},
+        "gunicorn.error": {"handlers": [], "propagate": True},
         # Development's server logs requests by itself.
         "{{ cookiecutter.project_slug }}.access_log": {
             "level": "WARNING" if DEBUG else "INFO",
