@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from conftest import Project, Stack, Start, free_port, wait_until
+from conftest import TEMPLATE, Project, Stack, Start, free_port, wait_until
 from documents import (
     add_code,
     blocks,
@@ -113,6 +113,16 @@ def test_every_section_with_code_is_followed_by_a_test(project: Project) -> None
 def test_the_first_command_is_the_one_that_other_tests_run(project: Project) -> None:
     (command,) = commands(section(project, "README.md", "Start"))
     assert command.split() == ["uv", "run", *DEVELOPMENT]
+
+
+def test_the_templates_readme_shows_code_that_other_tests_run(project: Project) -> None:
+    (example,) = blocks((TEMPLATE / "README.md").read_text(), "python")
+    chapters = [("README.md", "Add a job"), (JOBS, "Test a job")]
+    followed = [block.content for one in chapters for block in blocks(section(project, *one))]
+    parts = [part.partition("\n")[2].strip() for part in example.content.split("\n\n\n")]
+    assert len(parts) == 4
+    for part in parts:
+        assert any(part in code for code in followed), part
 
 
 def test_a_job_is_added_as_the_readme_says(copy: Project) -> None:
