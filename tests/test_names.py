@@ -66,6 +66,17 @@ def faults(project: Project) -> list[str]:
     return list(filter(None, found))
 
 
+def test_no_name_hides_a_package_that_is_installed(installed: Project) -> None:
+    code = """
+import pkgutil, sys
+print(*{module.name for module in pkgutil.iter_modules()} - sys.stdlib_module_names)
+"""
+    modules = {*installed.run("python", "-c", code).stdout.split()}
+    assert {"django", "typing_extensions"} <= modules
+    others = modules - {installed.slug, installed.app}
+    assert not [name for name in others if not problem_with(name)]
+
+
 @pytest.mark.exhaustive
 @pytest.mark.timeout(3600)
 def test_no_name_has_a_meaning_for_the_tools(
