@@ -436,7 +436,7 @@ def test_the_worker_starts_with_an_app_that_queries_the_database_early(migrated:
 
 
 def test_forbidden_imports_are_reported(shop: Project) -> None:
-    shop.run("pytest", "my_project/tests/test_imports.py")
+    shop.run("pytest", "my_project/tests/test_import_rules.py")
     for name, line in {
         "shop/views.py": "from tasks import shop",
         "shop/tasks.py": "from shop import services",
@@ -445,7 +445,7 @@ def test_forbidden_imports_are_reported(shop: Project) -> None:
     }.items():
         with (shop.path / name).open("a") as file:
             file.write(f"\n\ndef broken():\n    {line}\n")
-    done = shop.run("pytest", "my_project/tests/test_imports.py", check=False)
+    done = shop.run("pytest", "my_project/tests/test_import_rules.py", check=False)
     broken = re.findall("^(.+) BROKEN", done.stdout, re.MULTILINE)
     assert len(broken) == 4, done.stdout
 

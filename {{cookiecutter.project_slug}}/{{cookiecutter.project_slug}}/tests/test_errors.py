@@ -1,6 +1,5 @@
-"""The error page while something is away for a moment, and lines about it."""
+"""Which error page a request gets."""
 
-import logging
 import sys
 from http import HTTPStatus
 
@@ -11,7 +10,6 @@ from django.urls import reverse
 from django.views import debug
 
 from ..errors import server_error
-from ..logs import OnceAMinute
 
 AWAY = b"Not available at the moment"
 
@@ -50,25 +48,3 @@ def test_bugs_have_another_page(rf: RequestFactory) -> None:
     assert response.status_code == HTTPStatus.INTERNAL_SERVER_ERROR
     assert b"Something went wrong" in response.content
     assert b"KeyError" in development.content
-
-
-def test_what_repeats_is_logged_once_a_minute(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    caplog.handler.addFilter(once := OnceAMinute())
-    logger = logging.getLogger("site")
-    try:
-        for clock[0] in (1, 2, 60, 61):
-            logger.warning("The %s is away", "database")
-        logger.warning("The %s is away", "mail server")
-        for _ in range(2):
-            logger.error("A bug", extra={"status_code": 500})
-    finally:
-        caplog.handler.removeFilter(once)
-    assert [record.getMessage() for record in caplog.records] == [
-        *["The database is away"] * 2,
-        "The mail server is away",
-        *["A bug"] * 2,
-    ]
