@@ -2,16 +2,15 @@
 
 import logging
 import time
-from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+
+from .middleware import View
 
 logger = logging.getLogger(__name__)
 
 
-def log_requests(
-    get_response: Callable[[HttpRequest], HttpResponse],
-) -> Callable[[HttpRequest], HttpResponse]:
+def log_requests(get_response: View) -> View:
     """Middleware: log each request with its status, duration and client."""
 
     def middleware(request: HttpRequest) -> HttpResponse:

@@ -16,6 +16,8 @@ from django.http import HttpRequest, HttpResponse
 
 from jobs import stats, upstream
 
+from .middleware import View
+
 logger = logging.getLogger(__name__)
 
 DATABASE_TIMEOUT = 1.0
@@ -77,9 +79,7 @@ PROBES: dict[str, Callable[[], str]] = {
 }
 
 
-def answer_probes(
-    get_response: Callable[[HttpRequest], HttpResponse],
-) -> Callable[[HttpRequest], HttpResponse]:
+def answer_probes(get_response: View) -> View:
     """Answer /health/ before the middleware that checks requests.
 
     Probes use no TLS, no login, and host names that are not in ALLOWED_HOSTS.
@@ -102,7 +102,7 @@ def answer_probes(
 
 
 def find_problem(probe: Callable[[], str]) -> str:
-    """Run a probe; return its problem, or that the database is one."""
+    """Return a probe's problem, or that the database does not answer."""
     try:
         pool: Any = connection.pool  # type: ignore[attr-defined]
         if pool and probe is not live:

@@ -1,18 +1,17 @@
 """An id for each request, added to every line that is logged during the request."""
 
 import logging
-from collections.abc import Callable
 from contextvars import ContextVar
 from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponse
 
+from .middleware import View
+
 _request_id: ContextVar[str] = ContextVar("request_id")
 
 
-def with_request_id(
-    get_response: Callable[[HttpRequest], HttpResponse],
-) -> Callable[[HttpRequest], HttpResponse]:
+def with_request_id(get_response: View) -> View:
     """Middleware: give each request an id, or keep the one that a proxy sent."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
