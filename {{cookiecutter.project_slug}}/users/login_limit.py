@@ -49,8 +49,8 @@ class LoginLimit:
 def record_failure(
     credentials: dict[str, Any], request: HttpRequest | None = None, **kwargs: Any
 ) -> None:
-    """Record a wrong password, and forget those of earlier."""
-    # An attempt while blocked does not prolong it.
+    """Record a wrong password, and delete the records that no longer count."""
+    # Attempts during a block are not recorded, so they do not prolong it.
     if request and not _is_blocked(request, credentials):
         FailedLogin.objects.filter(at__lt=timezone.now() - WINDOW).delete()
         FailedLogin.objects.bulk_create(
@@ -75,10 +75,10 @@ def _is_blocked(request: HttpRequest, credentials: dict[str, Any]) -> bool:
 
 
 def _limits(request: HttpRequest, credentials: dict[str, Any]) -> dict[str, int]:
-    """Return how often may fail what the request tries, by keys without its data."""
+    """Return the limits that a login counts against, by keys that name nobody."""
     address = request.META.get("REMOTE_ADDR", "")
     with suppress(ValueError):
-        # Whoever has one address of a network with IPv6 has all.
+        # With IPv6, whoever has one address has all of its network, a /64.
         bits = 64 if ":" in address else 32
         address = str(ip_network((address, bits), strict=False))
     username = str(credentials.get("username", "")).casefold()

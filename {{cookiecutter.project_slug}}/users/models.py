@@ -7,7 +7,7 @@ class User(AbstractUser):
 
 
 class FailedLogin(models.Model):
-    """A wrong password, of the last minutes. See login_limit.py."""
+    """A recent login with a wrong password; see login_limit.py."""
 
     key = models.CharField(max_length=64, help_text="A hash of who tried what.")
     at = models.DateTimeField(auto_now_add=True, db_index=True)

@@ -367,7 +367,7 @@ def _upsert_contacts(contacts: Sequence[Contact]) -> None:
 
 
 def _record_outcomes(stopped: QuerySet[ContactImport]) -> None:
-    """Record the outcome if the admin cancelled the job, or its worker was killed."""
+    """Record how an import ended if staff cancelled its job, or its worker died."""
     for contact_import in stopped.select_related("job"):
         ContactImport.objects.filter(pk=contact_import.pk).update(
             outcome=contact_import.state

@@ -16,10 +16,12 @@ View = Callable[[HttpRequest], HttpResponse]
 
 
 def with_client_address(get_response: View) -> View:
-    """Behind a proxy, use the address that it saw; all before it may be invented.
+    """Behind a proxy, use the last address in X-Forwarded-For, which the proxy added.
+
+    Clients can invent the addresses before it.
 
     Raises:
-        MiddlewareNotUsed: There is no proxy that is known to add the address.
+        MiddlewareNotUsed: `TRUSTED_PROXY` is off.
     """
     if not settings.TRUSTED_PROXY:
         raise MiddlewareNotUsed

@@ -84,12 +84,13 @@ try:
     env.seal()
 except EnvValidationError as error:
     message = f"{error}; .env.example describes them."
-    example, copy = BASE_DIR / ".env.example", BASE_DIR / ".env"
-    wanted = ("SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "EMAIL_URL")
-    if example.exists() and not copy.exists() and not {*wanted} & {*os.environ}:
+    needed = ("SECRET_KEY", "ALLOWED_HOSTS", "DATABASE_URL", "EMAIL_URL")
+    is_clone = (BASE_DIR / ".env.example").exists()
+    has_env = (BASE_DIR / ".env").exists() or any(name in os.environ for name in needed)
+    if is_clone and not has_env:
         message = (
             "There is no .env: for development, run `cp .env.example .env`; "
-            f"for production, set {', '.join(wanted)}."
+            f"for production, set {', '.join(needed)}."
         )
     # Not ImproperlyConfigured, whose traceback would hide the message.
     print(message, file=sys.stderr)
@@ -118,9 +119,7 @@ CONTENT_SECURITY_POLICY = {
         "frame-ancestors": ["'none'"],
     }
 }
-
-
-# Bytes of a request, such as an uploaded file. Without a login, it may have 2.5 MB.
+# Bytes of a request's body, such as an uploaded file. Without a login, 2.5 MB.
 MAX_BODY_SIZE = 101 * 1024 * 1024
 
 

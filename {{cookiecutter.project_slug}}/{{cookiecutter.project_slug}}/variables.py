@@ -22,13 +22,13 @@ def check_secret_key(key: str) -> None:
 
 
 def check_secret_keys(keys: list[str]) -> None:
-    """Reject a list of keys that cannot be one."""
+    """Reject a list that has a key that can be guessed."""
     for key in keys:
         check_secret_key(key)
 
 
 def check_hosts(hosts: list[str]) -> None:
-    """Reject what is not the name of a host, and a list without any."""
+    """Reject an empty list, and entries that are not host names."""
     wrong = [host for host in hosts if not ALLOWED_HOST.fullmatch(host)]
     if wrong or not hosts:
         raise ValidationError(
@@ -38,7 +38,7 @@ def check_hosts(hosts: list[str]) -> None:
 
 
 def check_origins(origins: list[str]) -> None:
-    """Reject what is not an origin."""
+    """Reject entries that are not origins."""
     if wrong := [origin for origin in origins if not ORIGIN.fullmatch(origin)]:
         raise ValidationError(
             "must be origins, such as https://www.example.com, "
@@ -47,7 +47,7 @@ def check_origins(origins: list[str]) -> None:
 
 
 def check_database_url(url: str) -> None:
-    """Reject an address that leads to no PostgreSQL."""
+    """Reject a URL that `parse_database_url` cannot read."""
     try:
         parse_database_url(url)
     except ValueError as error:
@@ -55,7 +55,7 @@ def check_database_url(url: str) -> None:
 
 
 def check_email_url(url: str) -> None:
-    """Reject an address that says nothing about how to send e-mails."""
+    """Reject a URL that `parse_email_url` cannot read."""
     try:
         parse_email_url(url)
     except ValueError as error:
