@@ -5,6 +5,8 @@ from django.http import HttpRequest
 
 
 def nav(request: HttpRequest) -> dict[str, dict[str, str]]:
-    """Return the apps' links, from `nav` of their configs: URL names by link text."""
-    navs = [getattr(config, "nav", {}) for config in apps.get_app_configs()]
-    return {"nav": {text: url for nav in navs for text, url in nav.items()}}
+    """Return the links that the apps' configs list in `nav`: URL names by link text."""
+    links: dict[str, str] = {}
+    for config in apps.get_app_configs():
+        links |= getattr(config, "nav", {})
+    return {"nav": links}

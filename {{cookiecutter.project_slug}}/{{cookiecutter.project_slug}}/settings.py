@@ -268,6 +268,7 @@ mailer = parse_email_url(str(EMAIL_URL))
 if django.VERSION >= (6, 1):
     MAILERS = {"default": mailer}
 else:
+    # Before, each option was a setting of its own.
     EMAIL_BACKEND = mailer["BACKEND"]
     options = mailer["OPTIONS"].items()
     globals().update({EMAIL_SETTINGS[option]: value for option, value in options})

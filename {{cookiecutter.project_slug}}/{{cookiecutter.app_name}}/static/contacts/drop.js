@@ -1,4 +1,4 @@
-// A file may be dropped anywhere on the page: beside the field, it would replace the page.
+// A file may be dropped anywhere: dropped beside the field, it would replace the page.
 const field = document.querySelector(".drop input");
 
 document.addEventListener("dragover", (event) => {
