@@ -35,29 +35,8 @@ def index(request: UserRequest) -> HttpResponse:
     if request.method == "POST":
         _require(request.user, "add", "change")
         form = ImportForm(request.POST, request.FILES)
-        if form.is_valid():
-            file = form.cleaned_data["file"]
-            try:
-                started = services.start_import(
-                    owner=request.user,
-                    filename=file.name,
-                    file=file.file,
-                    schedule_at=form.cleaned_data["schedule_at"],
-                )
-            except BadFile as error:
-                form.add_error("file", str(error))
-            except AlreadyImporting:
-                form.add_error(
-                    "file", "This file is already being imported, or scheduled."
-                )
-            else:
-                if started.has_rows:
-                    messages.info(
-                        request,
-                        f"You have sent {started.filename} before: its import goes on"
-                        f" where it stopped, after line {started.line:,}.",
-                    )
-                return redirect("contacts:index")
+        if form.is_valid() and _start_import(request, form):
+            return redirect("contacts:index")
     context = {
         "form": form,
         "may_import": _may(request.user, "add", "change"),
@@ -142,6 +121,31 @@ def _may(user: User, *actions: str) -> bool:
 def _require(user: User, *actions: str) -> None:
     if not _may(user, *actions):
         raise PermissionDenied
+
+
+def _start_import(request: UserRequest, form: ImportForm) -> bool:
+    """Start an import, or show in the form why it cannot start."""
+    file = form.cleaned_data["file"]
+    try:
+        started = services.start_import(
+            owner=request.user,
+            filename=file.name,
+            file=file.file,
+            schedule_at=form.cleaned_data["schedule_at"],
+        )
+    except BadFile as error:
+        form.add_error("file", str(error))
+        return False
+    except AlreadyImporting:
+        form.add_error("file", "This file is already being imported, or scheduled.")
+        return False
+    if started.has_rows:
+        messages.info(
+            request,
+            f"You have sent {started.filename} before: its import goes on"
+            f" where it stopped, after line {started.line:,}.",
+        )
+    return True
 
 
 def _imports(user: User) -> dict[str, Any]:
