@@ -59,11 +59,12 @@ class JobFilter(logging.Filter):
             fields.update(_describe(job))
         if upstream.ends_in_abort(fields):
             record.exc_info = None
-        elif record.exc_info and (frame := record.exc_info[2]):
+        elif record.exc_info and (error := record.exc_info[1]):
+            frame = error.__traceback__
             while frame and re.match(LIBRARY, frame.tb_frame.f_code.co_filename):
                 frame = frame.tb_next
             if frame:
-                record.exc_info = (*record.exc_info[:2], frame)
+                record.exc_info = type(error), error, frame
         return True
 
 
