@@ -160,11 +160,12 @@ WORKLOADS: dict[str, Callable[[Site, Effort], Figures]] = {
     "commit": commit,
 }
 FAULTS_WORK = ["kills", "rollback", "commit"]
+SETTINGS_WORK = ["noop", "real", "areal", "enqueue"]
 JOBS = [name for name in WORKLOADS if name not in ("web", *FAULTS_WORK)]
 QUICK_WORKLOADS = ("real", "web", *FAULTS_WORK)
 COMPARISONS = {
     "queues": (PEERS, JOBS),
-    "settings": (SETTINGS, JOBS),
+    "settings": (SETTINGS, SETTINGS_WORK),
     "web": (WEB, ["web"]),
     "faults": (FAULTS, FAULTS_WORK),
 }

@@ -215,12 +215,9 @@ SETTINGS = (
             ("with", "concurrency 10", {"PROCRASTINATE_WORKER_CONCURRENCY": "10"}),
             ("without", "autocommit", {"BENCH_VARIANT": "no autocommit"}),
             ("without", "enable_sort = off", {"BENCH_VARIANT": "sort"}),
-            ("without", "the pool's check", {"BENCH_VARIANT": "no check"}),
-            ("with", "a check once a second", {"BENCH_VARIANT": "seldom check"}),
             ("without", "Django's pool, CONN_MAX_AGE 60", {"BENCH_VARIANT": "persistent"}),
             ("without", "Django's pool, CONN_MAX_AGE 0", {"BENCH_VARIANT": "reconnect"}),
             ("without", "log lines", {"BENCH_VARIANT": "quiet"}),
-            ("with", "prepared statements", {"BENCH_VARIANT": "prepared"}),
             ("without", "lanes", {"BENCH_VARIANT": "no lanes"}),
             ("with", "atomic jobs", {"BENCH_VARIANT": "atomic"}),
         )
