@@ -57,16 +57,17 @@ def wait_until() -> Wait:
 
 
 @pytest.fixture(autouse=True)
-def effects_table() -> Iterator[None]:
+def effects_table(wait_until: Wait) -> Iterator[None]:
     execute("DROP TABLE IF EXISTS effects")
     execute("CREATE TABLE effects (id bigserial, what text)")
     yield
+    wait_until(at_rest)  # or a killed worker's last statement may stop the clean-up
     execute("DROP TABLE effects")
     Interruption.objects.all().delete()
 
 
 def effects() -> int:
-    ((number,),) = execute("SELECT count(*) FROM effects")
+    ((number,),) = execute("SELECT count(*) FROM effects WHERE what = 'x'")
     return int(number)
 
 
@@ -142,24 +143,21 @@ def test_no_job_waits_behind_a_slow_one(worker: Worker, wait_until: Wait) -> Non
 def test_jobs_of_a_lock_follow_one_another_at_once(
     worker: Worker, wait_until: Wait, mixed: bool
 ) -> None:
-    with worker():
+    # It does not poll: with the notifications of other jobs alone, it would take minutes.
+    with worker("--fetch-job-polling-interval=1000"):
         wait_until(are(defer(1, "block"), "succeeded"))
         ids = []
         for n in range(12):
             task = "wait" if mixed and n % 3 == 1 else "block"
             ids += defer(1, task, lock="one", seconds=0.05)
         wait_until(are(ids, "succeeded"))
-    at = {
-        (event.job_id, event.type): event.at
-        for event in ProcrastinateEvent.objects.filter(job__in=ids)
-    }
-    assert len(at) == 3 * len(ids)
+    events = ProcrastinateEvent.objects.filter(job__in=ids)
+    found = {(event.job_id, event.type): event for event in events}
+    assert len(found) == 3 * len(ids)
     for one, following in pairwise(ids):
-        assert at[one, "started"] <= at[one, "succeeded"]
-        # An event's time is its transaction's start, which may be a little too early.
-        assert at[one, "succeeded"] < at[following, "started"] + timedelta(seconds=0.03)
-    # With the poll alone, once a second, it would take 9 to 11 seconds.
-    assert at[ids[-1], "succeeded"] - at[ids[0], "started"] < timedelta(seconds=5)
+        end, start = found[one, "succeeded"], found[following, "started"]
+        # A lane writes both events in one transaction, and so with one time.
+        assert end.pk < start.pk or end.at == start.at
 
 
 def test_failures_are_retried_and_kept(worker: Worker, wait_until: Wait) -> None:
@@ -188,11 +186,10 @@ def test_a_stopped_worker_leaves_nothing_behind(worker: Worker, wait_until: Wait
     with worker() as process:
         wait_until(lambda: statuses(ids)["succeeded"] > 20)
     assert process.returncode == 0
-    assert statuses(ids).keys() == {"todo", "succeeded"}
+    assert statuses(ids).keys() <= {"todo", "succeeded"}
     with worker():
         wait_until(are(ids, "succeeded"))
-    # Each lane may have taken one more job just then, and put it back.
-    assert len(ids) <= starts(ids) <= len(ids) + 4
+    assert starts(ids) == len(ids)
 
 
 def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None:
@@ -209,9 +206,11 @@ def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None
 
 def surplus_after_kills(task: str, worker: Worker, wait_until: Wait) -> int:
     """Run jobs with one effect each, and kill their workers; return the surplus of effects."""
-    ids = defer(16 * KILLS, task, seconds=0.02)
+    ids: list[int] = []
+    hits = 0
     for kill in range(1, KILLS + 1):
         enough = statuses(ids)["succeeded"] + 3
+        ids.extend(defer(16, task, seconds=0.05))
         with worker() as process:
             wait_until(lambda enough=enough: statuses(ids)["succeeded"] >= enough)
             if kill % 5 == 0:
@@ -223,11 +222,12 @@ def surplus_after_kills(task: str, worker: Worker, wait_until: Wait) -> int:
                         )
                     )
             process.kill()
-        assert not are(ids, "succeeded")(), f"all jobs ended after {kill} kills"
         wait_until(at_rest)
+        hits += statuses(ids)["doing"] > 0
         rescue()
         # Too many interruptions would fail the jobs; other tests cover that.
         Interruption.objects.all().delete()
+    assert hits, "the workers that were killed ran nothing"
     with worker():
         wait_until(are(ids, "succeeded"))
     print(f"\n{KILLS} kills, {KILLS // 5} times sessions, {effects()} effects of {len(ids)} jobs")
@@ -263,17 +263,15 @@ def test_an_atomic_job_that_fails_leaves_no_effect(worker: Worker, wait_until: W
 def test_a_late_worker_cannot_end_a_rescued_job(
     worker: Worker, wait_until: Wait, rescue: str
 ) -> None:
-    plain = defer(1, "effect", seconds=2)
-    atomic = defer(1, "atomic_effect", seconds=2)
-    loop = defer(1, "wait", seconds=2)
-    failing = defer(1, "fail_late", seconds=2)
-    ids = plain + atomic + loop + failing
+    tasks = ("late", "late_atomic", "late_on_the_loop", "late_failure")
+    ids = [pk for task in tasks for pk in defer(1, task)]
     with worker():
         wait_until(are(ids, "doing"))
+        wait_until(lambda: effects() == 1)
         execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
         rescued = f"UPDATE procrastinate_jobs SET {rescue} WHERE id = ANY(%s) RETURNING status"
         expected = Counter(status for (status,) in execute(rescued, ids))
-        wait_until(lambda: effects() == 1)
+        execute("INSERT INTO effects (what) VALUES ('rescued')")
     assert statuses(ids) == expected
     assert effects() == 1  # the atomic job's was rolled back
 
@@ -396,14 +394,14 @@ def test_the_graceful_shutdown_time_is_kept(
     plain = defer(1, "stubborn", seconds=1_000)
     atomic = defer(1, "atomic_effect", seconds=1_000)
     asking = defer(1, "polite", seconds=1_000)
-    cut = plain + atomic + asking + defer(1, "endless")
+    cut = plain + atomic + asking + defer(1, "block", seconds=1_000)
     once = defer(1, "once", seconds=1_000)
     Interruption.objects.create(pk=plain[0], give_backs=1)
     with worker("--shutdown-graceful-timeout=0.2", "--concurrency=5") as process:
         wait_until(are(cut + once, "doing"))
         wait_until(lambda: effects() == 1)
         process.terminate()
-        process.wait(10)
+        process.wait(60)
     assert process.returncode == 1
     *_, last = capfd.readouterr().err.splitlines()
     assert "The worker ends although these jobs are still running: " in last
@@ -426,7 +424,7 @@ def test_a_draining_worker_is_alive(worker: Worker, wait_until: Wait) -> None:
 
     ids, limited = defer(1, "polite", seconds=1_000), defer(1, "endless_wait")
     with worker("--shutdown-graceful-timeout=60") as process:
-        wait_until(are(ids + limited, "doing"))
+        wait_until(lambda: starts(ids + limited) == 2)
         process.terminate()
         wait_until(
             lambda: (
@@ -440,7 +438,7 @@ def test_a_draining_worker_is_alive(worker: Worker, wait_until: Wait) -> None:
         wait_until(lambda: beat() > last)
         django_app.job_manager.cancel_job_by_id(ids[0], abort=True)
         wait_until(are(ids, "aborted"))
-        process.wait(10)
+        process.wait(60)
     assert process.returncode == 0
     assert raised(limited) == {"JobTimedOut": 1}
 
@@ -470,7 +468,7 @@ def test_an_async_job_over_its_time_fails(worker: Worker, wait_until: Wait) -> N
 def test_a_sync_job_over_its_time_ends_its_worker(worker: Worker, wait_until: Wait) -> None:
     ids, neighbour = defer(1, "endless"), defer(1, "polite", seconds=1_000)
     with worker("--shutdown-graceful-timeout=1") as process:
-        process.wait(40)
+        process.wait(120)
     assert process.returncode == 1
     assert statuses(ids) == {"failed": 1}
     assert statuses(neighbour) == {"todo": 1}
@@ -481,7 +479,7 @@ def test_a_sync_job_over_its_time_ends_its_worker(worker: Worker, wait_until: Wa
 def test_a_blocked_event_loop_ends_its_worker(worker: Worker) -> None:
     ids, neighbour = defer(1, "blocking"), defer(1, "block", seconds=1_000)
     with worker() as process:
-        process.wait(60)
+        process.wait(120)
     assert process.returncode == 1
     assert statuses(ids) == {"failed": 1}
     assert statuses(neighbour) == {"todo": 1}
@@ -512,7 +510,7 @@ def test_a_job_that_stops_the_event_loop_fails(worker: Worker, wait_until: Wait)
     ids, neighbour = defer(1, "stops_the_loop"), defer(1, "wait", seconds=1)
     while not are(ids, "failed")():
         with worker() as process:
-            process.wait(30)
+            process.wait(120)
         rescue()
     with worker():
         wait_until(are(neighbour, "succeeded"))

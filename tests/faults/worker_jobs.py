@@ -53,6 +53,16 @@ def leave_effect(what: object = "x") -> None:
         cursor.execute("INSERT INTO effects (what) VALUES (%s)", [str(what)])
 
 
+def wait_until_rescued() -> None:
+    """Wait until the test has given this job to another worker."""
+    rescued = None
+    while not rescued:
+        time.sleep(0.02)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1 FROM effects WHERE what = 'rescued'")
+            rescued = cursor.fetchone()
+
+
 # The jobs of `trial.py`: each leaves its id.
 
 
@@ -95,16 +105,40 @@ async def wait(*, seconds: float = 0) -> None:
     await asyncio.sleep(seconds)
 
 
-@faulty()
+# By chance, they lose their sessions and their workers again and again.
+@faulty(retry=Retry(max_attempts=1_000, wait=0))
 def effect(*, seconds: float = 0) -> None:
     leave_effect()
     time.sleep(seconds)
 
 
-@faulty(atomic=True)
+@faulty(retry=Retry(max_attempts=1_000, wait=0), atomic=True)
 def atomic_effect(*, seconds: float = 0) -> None:
     leave_effect()
     time.sleep(seconds)
+
+
+@faulty()
+def late() -> None:
+    leave_effect()
+    wait_until_rescued()
+
+
+@faulty(atomic=True)
+def late_atomic() -> None:
+    leave_effect()
+    wait_until_rescued()
+
+
+@faulty()
+async def late_on_the_loop() -> None:
+    await sync_to_async(wait_until_rescued)()
+
+
+@faulty(retry=None)
+def late_failure() -> None:
+    wait_until_rescued()
+    raise KeyError("late")
 
 
 @faulty(atomic=True)
@@ -132,12 +166,6 @@ def fail() -> None:
 @faulty(retry=None)
 def wrong() -> None:
     raise KeyError("wrong")
-
-
-@faulty(retry=None)
-def fail_late(*, seconds: float) -> None:
-    time.sleep(seconds)
-    raise KeyError("late")
 
 
 @faulty()
@@ -225,7 +253,7 @@ def dirty(*, how: str) -> None:
             case "closed":
                 connection.connection.close()
             case "search_path" | "role" | "statement_timeout" | "time zone":
-                value = {"search_path": "nowhere", "statement_timeout": "1"}
+                value = {"search_path": "nowhere", "statement_timeout": "1000000"}
                 other = {"role": "pg_monitor", "time zone": "'Asia/Tokyo'"}
                 cursor.execute(f"SET {how} TO {(value | other)[how]}")
             case "advisory lock":
