@@ -41,19 +41,19 @@ HINTS = {
     "E007": "Cron's sixth column is for seconds. The task must take a timestamp.",
     "E008": "Use arguments of the job as fields, as in order:{order_id}.",
     "E009": "For the whole traceback, run: python -c 'import tasks.NAME'",
-    "W001": "Make the app with jobs.worker.make_app, which adds the queue's upkeep:"
-    " without periodic tasks, a worker does not notice when it loses its database.",
     "E010": 'Add "default" to JOBS_MAX_WAIT: the limit of all queues not named there.',
     "E011": "Give it a lock without fields: it has no arguments to fill them.",
     "E012": "Keep USE_TZ, and remove TIME_ZONE and assume_role from DATABASES: they are"
     " lost when a session is reset. Log in as the role instead.",
+    "W001": "Make the app with jobs.worker.make_app, which adds the queue's upkeep:"
+    " without periodic tasks, a worker does not notice when it loses its database.",
     "W003": "Add the name to the aliases of the job that replaced it.",
-    "W006": "Give new parameters a default, and keep the old ones for one release.",
     "W004": "Lower PROCRASTINATE_WORKER_CONCURRENCY, and start more workers: sync jobs"
     " that are taken while no thread is free have to wait.",
+    "W005": "Keep them for some days, so that somebody can look into a failure.",
+    "W006": "Give new parameters a default, and keep the old ones for one release.",
     "W007": f'For Django\'s tasks, let TASKS name "{BACKEND}", so that'
     " this project's worker runs what other apps enqueue.",
-    "W005": "Keep them for some days, so that somebody can look into a failure.",
 }
 
 

@@ -192,7 +192,7 @@ class SupervisedWorker(upstream.Worker):
 
     async def stop_remaining_jobs(self) -> None:
         """Ask the remaining jobs to stop, and end the process if some do not."""
-        self.ask_to_stop()
+        self.ask_all_to_stop()
         # In development the graceful time is 3 seconds: all fits into honcho's 5.
         grace = self.shutdown_graceful_timeout or 0
         await asyncio.wait(self.running, timeout=min(2, 0.5 + grace / 12))

@@ -50,9 +50,12 @@ USED_NAMES = {
     "middleware.py": "compose is_async_middleware",
     "periodic.py": "PeriodicTask configure_kwargs croniter periodic_tasks",
     "psycopg_connector.py": "pool",
+    # `runs.py` copies the last two.
+    "sql/queries.sql": "procrastinate_fetch_job_v2 procrastinate_finish_job_v1"
+    " procrastinate_retry_job_v2",
     "sql/schema.sql": "abort_requested last_heartbeat procrastinate_events"
-    " procrastinate_fetch_job_v2 procrastinate_jobs procrastinate_register_worker_v1"
-    " procrastinate_workers queueing_lock scheduled_at",
+    " procrastinate_jobs procrastinate_register_worker_v1 procrastinate_workers"
+    " queueing_lock scheduled_at",
     "tasks.py": "get_retry_exception pass_context retry_strategy",
     "utils.py": "cancel_and_capture_errors",
     "worker.py": "_abort_job _abort_running_jobs _job_ids_to_abort _loop"
@@ -271,17 +274,16 @@ class Worker(worker.Worker):
         if self._loop:
             self._loop.call_soon_threadsafe(self._new_job_event.set)
 
-    def ask_to_stop(
-        self, slot: Slot | None = None, context: JobContext | None = None
-    ) -> None:
-        """Ask one job to stop, as a person would; or all, because the worker stops."""
-        if slot and context:
-            # Meanwhile the lane may have gone on to the next job.
-            if self._running_jobs.get(slot) is context:
-                self._abort_job(slot, context, AbortReason.USER_REQUEST)
-            return
-        for task, running in self._running_jobs.items():
-            self._abort_job(task, running, AbortReason.SHUTDOWN)
+    def ask_to_stop(self, slot: Slot, context: JobContext) -> None:
+        """Ask a job to stop, as a person would."""
+        # Meanwhile the lane may have gone on to the next job.
+        if self._running_jobs.get(slot) is context:
+            self._abort_job(slot, context, AbortReason.USER_REQUEST)
+
+    def ask_all_to_stop(self) -> None:
+        """Ask all jobs to stop, because the worker stops."""
+        for slot, context in self._running_jobs.items():
+            self._abort_job(slot, context, AbortReason.SHUTDOWN)
 
     def context(self, job: jobs.Job, start: float) -> JobContext:
         """Return the context of a job that was taken."""
