@@ -43,11 +43,11 @@ MAX_CONNECTION_AGE = 60.0
 
 # PostgreSQL counts first, and each statement inside the function has its own snapshot:
 # so the function sees that the lock of the finished job is free.
-_TAKE_NEXT = """
+_TAKE_NEXT = f"""
 SELECT done, row_to_json(job)
 FROM (SELECT count(*) AS done FROM finished) ended,
-    LATERAL procrastinate_fetch_job_v2(
-        CASE WHEN done = 1 THEN %s::varchar[] ELSE '{}' END, %d
+    LATERAL {upstream.FETCH_JOB}(
+        CASE WHEN done = 1 THEN %s::varchar[] ELSE ARRAY[]::varchar[] END, %d
     ) job
 """
 _TAKE_NONE = "SELECT count(*) FROM finished"

@@ -6,7 +6,7 @@ job only while the job has the same worker and the same number of attempts: ever
 increases that number.
 """
 
-# The statements below are procrastinate_finish_job_v1 and procrastinate_retry_job_v2,
+# The statements below are those of Procrastinate's functions (see `upstream.USED_NAMES`),
 # with this condition. worker_id is NULL if the row of a living worker was deleted.
 THIS_RUN = """
 id = %(job_id)s AND status = 'doing' AND attempts = %(attempts)s

@@ -68,6 +68,9 @@ USED_NAMES = {
 job_logger = worker.logger
 """Logs the start and the end of each job."""
 
+FETCH_JOB = "procrastinate_fetch_job_v2"
+"""The function of the database that takes a job."""
+
 REGISTER_WORKER = "SELECT procrastinate_register_worker_v1()"
 
 _ARGUMENTS_IN_LOG = re.compile(r"(\[\d+\])\(.*\)", re.DOTALL)

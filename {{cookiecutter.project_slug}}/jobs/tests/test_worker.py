@@ -145,7 +145,7 @@ async def blocks_read_for_a_job(worker_connection: AsyncConnection[Any]) -> int:
     for _ in range(7):  # the last plan is a generic one
         cursor = await worker_connection.execute(
             "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON)"
-            " SELECT * FROM procrastinate_fetch_job_v2(NULL, NULL)"
+            f" SELECT * FROM {upstream.FETCH_JOB}(NULL, NULL)"
         )
         [[[explained]]] = await cursor.fetchall()
         blocks = explained["Plan"]["Shared Hit Blocks"]
