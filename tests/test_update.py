@@ -329,3 +329,7 @@ def test_the_version_is_the_newest_in_the_changelog() -> None:
     headings = re.findall("^## (.+)$", (TEMPLATE / "CHANGELOG.md").read_text(), re.MULTILINE)
     own = tomllib.loads((TEMPLATE / "pyproject.toml").read_text())["project"]["version"]
     assert version == headings[0] == own
+    since = ["git", "diff", "--quiet", f"refs/tags/{version}", "--", "CHANGELOG.md"]
+    done = subprocess.run(since, check=False, cwd=TEMPLATE, stderr=subprocess.DEVNULL)
+    # 128: it has no tag yet.
+    assert done.returncode in {0, 128}, f"{version} has its tag: open a new heading"
