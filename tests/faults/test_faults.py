@@ -18,10 +18,10 @@ from site_at_work import database_of, workers
 
 from .conftest import Record
 from .relay import Cut, Relay
-from .trial import TIMES, Fault, Trial
+from .trial import TIMES, Fault, Outcome, Trial
 
 
-def run(trial: Trial, fault: Fault, record_property: Record) -> None:
+def run(trial: Trial, fault: Fault, record_property: Record) -> Outcome:
     """Let a fault happen, and check what became of the jobs."""
     trial.begin()
     fault(trial)
@@ -32,6 +32,7 @@ def run(trial: Trial, fault: Fault, record_property: Record) -> None:
     assert not outcome.atomic_twice, outcome
     if fault is rolling_restarts:
         assert not trial.database.query("SELECT 1 FROM jobs_jobfailure"), "jobs were cut short"
+    return outcome
 
 
 def worker_killed(trial: Trial) -> None:
@@ -162,7 +163,9 @@ def test_a_connection_is_cut_while_a_jobs_end_is_written(
             trial.progress(5)
 
     url = f"postgresql://site@127.0.0.1:{relay.server_address[1]}/dev"
-    run(Trial(site, start, url), fault, record_property)
+    outcome = run(Trial(site, start, url), fault, record_property)
+    # Only the end is written again.
+    assert not outcome.twice, outcome
 
 
 @pytest.mark.slow
