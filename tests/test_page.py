@@ -257,12 +257,25 @@ ASKS = """() => [true, false].map((hidden) => {
 })"""
 
 
+# Whether new content replaces the old, while a mouse button is pressed and afterwards.
+SWAPS = """() => ["pointerdown", "pointerup"].map((type) => {
+    document.dispatchEvent(new Event(type));
+    const elt = document.querySelector("[data-live]");
+    const xhr = {responseURL: location.href, responseText: `id="${elt.id}"`};
+    const pathInfo = {requestPath: location.href};
+    const detail = {xhr, pathInfo, requestConfig: {elt}, shouldSwap: true};
+    elt.dispatchEvent(new CustomEvent("htmx:beforeSwap", {bubbles: true, detail}));
+    return detail.shouldSwap;
+})"""
+
+
 @pytest.mark.parametrize("path", ["/", "/jobs/", "/jobs/list/"])
 def test_pages_that_follow_jobs_rest_in_a_hidden_tab_and_after_failures(
     page: Page, path: str
 ) -> None:
     page.goto(path)
     assert page.evaluate(ASKS) == [False, True]
+    assert page.evaluate(SWAPS) == [False, True]
     assert page.evaluate(PAUSES) == [2, 4, 8, 16, 30, 30]
     expect(page.get_by_text("The server does not answer")).to_be_visible()
 

@@ -22,11 +22,19 @@ document.addEventListener("htmx:beforeRequest", (event) => {
   if (elt.matches("[data-live]") && rests) event.preventDefault();
 });
 
+// What is replaced between press and release gets no click.
+let pressed = false;
+document.addEventListener("pointerdown", () => { pressed = true; });
+for (const end of ["pointerup", "pointercancel", "contextmenu"]) {
+  document.addEventListener(end, () => { pressed = false; });
+}
+
 // Nothing but a new version of the element replaces it.
 document.addEventListener("htmx:beforeSwap", ({ detail }) => {
   const { xhr, pathInfo, requestConfig } = detail;
   const { elt } = requestConfig;
   if (!elt.matches("[data-live]")) return;
+  if (pressed) detail.shouldSwap = false;
   const asked = new URL(pathInfo.requestPath, location.href).pathname;
   // The session has ended: show the login page.
   if (new URL(xhr.responseURL).pathname !== asked) location.reload();
