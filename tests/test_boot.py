@@ -91,6 +91,7 @@ def test_an_upload_becomes_contacts_and_survives_ctrl_c(
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_worker_restarts_when_it_must(site: Project, start: Start, browse: Browse) -> None:
     running, browser = start_site(site, start, browse)
     # The database goes away and comes back.

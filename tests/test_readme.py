@@ -142,6 +142,7 @@ def test_a_job_is_added_as_the_readme_says(copy: Project) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_the_chapters_on_a_job(copy: Project) -> None:
     follow(copy, section(copy, JOBS, "Add an app"))
     assert re.search(r"Job shop\.finish_item\[\d+\] ended with status: Success", run_worker(copy))
