@@ -51,8 +51,7 @@ class Command(BaseCommand):
         show.add_argument("id", type=int)
         show.add_argument("--full", action="store_true", help="show all frames")
         for name in NAMES:
-            text = f"{name.replace('-', ' ')}: these jobs, or all that match"
-            one = commands.add_parser(name, help=text)
+            one = commands.add_parser(name, help="these jobs, or all that match")
             one.add_argument("ids", type=int, nargs="*", metavar="id")
             add_filters(one, limit=10_000)
 
