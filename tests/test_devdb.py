@@ -368,6 +368,7 @@ def test_the_data_is_safe_from_a_power_cut_but_commits_do_not_wait(
     assert shared.sql("SHOW max_connections") == "100"
 
 
+@pytest.mark.slow
 def test_ci_does_not_wait_for_the_disk(project: Project, seed: Seed) -> None:
     seed(project)
     project.call("start", CI="true")
@@ -396,6 +397,7 @@ def test_stop_creates_nothing(project: Project) -> None:
     assert not project.home.exists()
 
 
+@pytest.mark.slow
 def test_a_server_whose_data_is_gone_is_found_and_stopped(running: Project) -> None:
     server = running.server()
     # Otherwise it might notice, and end too early.
@@ -433,6 +435,7 @@ def test_ctrl_c_does_not_reach_the_server(running: Project) -> None:
     assert os.getsid(running.server()) == running.server()
 
 
+@pytest.mark.slow
 def test_root_leaves_the_project_and_its_parents_alone(
     make: Callable[..., Project],
 ) -> None:
@@ -483,6 +486,7 @@ def start_three_at_once(project: Project) -> None:
     assert project.sql("SELECT 1") == "1"
 
 
+@pytest.mark.slow
 def test_three_starts_at_once_make_one_server(running: Project) -> None:
     start_three_at_once(running)
 
@@ -520,6 +524,7 @@ def test_a_start_that_is_killed_leaves_nothing_half_made_at_any_moment(
     interrupt(project, number)
 
 
+@pytest.mark.slow
 def test_initdb_keeps_the_lock_when_only_its_starter_is_killed(
     project: Project,
 ) -> None:
@@ -540,6 +545,7 @@ def test_a_killed_server_is_started_again(running: Project) -> None:
     assert running.sql("SELECT count(*) FROM kept") == "0"
 
 
+@pytest.mark.slow
 def test_no_server_starts_while_a_session_of_the_last_one_lives(
     running: Project,
 ) -> None:
@@ -570,6 +576,7 @@ def test_no_server_starts_while_a_session_of_the_last_one_lives(
 
 
 @pytest.mark.parametrize("where", ["data", "socket"])
+@pytest.mark.slow
 def test_a_reused_pid_is_neither_trusted_nor_signalled(running: Project, where: str) -> None:
     lock = {
         "data": running.data / "postmaster.pid",
@@ -589,6 +596,7 @@ def test_a_reused_pid_is_neither_trusted_nor_signalled(running: Project, where: 
             bystander.kill()
 
 
+@pytest.mark.slow
 def test_an_empty_pid_file_is_no_obstacle(running: Project) -> None:
     running.call("stop")
     (running.data / "postmaster.pid").touch()
@@ -598,6 +606,7 @@ def test_an_empty_pid_file_is_no_obstacle(running: Project) -> None:
 
 
 @pytest.mark.parametrize("what", ["data", "sockets", "home"])
+@pytest.mark.slow
 def test_a_server_whose_folder_was_removed_is_replaced(running: Project, what: str) -> None:
     before = running.server()
     remove(getattr(running, what))
@@ -615,6 +624,7 @@ def user_project(make: Callable[..., Project], seed: Seed) -> Project:
     return project
 
 
+@pytest.mark.slow
 def test_a_moved_project_takes_its_data_along(user_project: Project) -> None:
     user_project.sql(KEPT)
     moved = Project(user_project.path.with_name("moved"), user_project.wheel, user_project.user)
@@ -627,6 +637,7 @@ def test_a_moved_project_takes_its_data_along(user_project: Project) -> None:
         moved.clean_up()
 
 
+@pytest.mark.slow
 def test_a_copied_project_leaves_the_first_ones_server_alone(user_project: Project) -> None:
     before = user_project.server()
     copy = Project(user_project.path.with_name("copy"), user_project.wheel, user_project.user)
@@ -668,11 +679,12 @@ def test_the_environment_does_not_matter(project: Project, env: dict[str, str]) 
         "new\nline",
         "größe-项目-🐘",
         "long" * 40,
-        *(
-            pytest.param(name, marks=pytest.mark.slow)
-            for name in ("it's", "$HOME", "`date`", "back\\slash", "percent%20 & ; (#) *")
-        ),
-        pytest.param("not-utf-8-\udcff", id="not-utf-8", marks=pytest.mark.slow),
+        "it's",
+        "$HOME",
+        "`date`",
+        "back\\slash",
+        "percent%20 & ; (#) *",
+        pytest.param("not-utf-8-\udcff", id="not-utf-8"),
     ],
 )
 @pytest.mark.slow
@@ -685,6 +697,7 @@ def test_any_path_works(make: Callable[..., Project], name: str) -> None:
     assert project.server()
 
 
+@pytest.mark.slow
 def test_a_wheel_in_an_awkward_path_is_copied(
     make: Callable[..., Project], account: str | None
 ) -> None:
@@ -696,6 +709,7 @@ def test_a_wheel_in_an_awkward_path_is_copied(
 
 
 @needs_root
+@pytest.mark.slow
 def test_a_strict_umask_does_not_matter(make: Callable[..., Project]) -> None:
     project = make()
     script = f"import os; os.umask(0o077)\n{SCRIPT}"
@@ -806,6 +820,7 @@ def test_on_windows_the_error_suggests_another_database(project: Project) -> Non
     assert "DATABASE_URL" in sentence(errors.strip())
 
 
+@pytest.mark.slow
 def test_the_data_of_another_major_version_is_kept_and_reported(project: Project) -> None:
     old = project.home / "pg17"
     old.mkdir(parents=True)
@@ -818,6 +833,7 @@ def test_the_data_of_another_major_version_is_kept_and_reported(project: Project
     assert project.sql("SELECT 1") == "1"
 
 
+@pytest.mark.slow
 def test_data_that_the_server_cannot_read_is_reported_with_its_log(
     running: Project,
 ) -> None:
@@ -830,6 +846,7 @@ def test_data_that_the_server_cannot_read_is_reported_with_its_log(
     running.call("start")
 
 
+@pytest.mark.slow
 def test_a_broken_configuration_is_reported_with_the_end_of_the_log(
     running: Project,
 ) -> None:
@@ -843,6 +860,7 @@ def test_a_broken_configuration_is_reported_with_the_end_of_the_log(
 
 @needs_root
 @pytest.mark.parametrize("megabytes", [5, 30, 40])
+@pytest.mark.slow
 def test_a_full_disk_is_reported_and_leaves_nothing_half_made(
     project: Project, megabytes: int
 ) -> None:

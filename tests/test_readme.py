@@ -202,6 +202,7 @@ def replace(project: Project, file: str, pattern: str, by: str) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_the_chapters_on_more_kinds_of_jobs(shop: Project) -> None:
     chapters = (
         *("Retries", "Exactly once", "Time limits", "Periodic jobs", "Async jobs"),

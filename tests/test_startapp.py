@@ -88,8 +88,7 @@ def run_gate(project: Project, *tests: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        NAMES[0],
-        pytest.param(NAMES[1], marks=pytest.mark.slow),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[:2]),
         *(pytest.param(name, marks=pytest.mark.exhaustive) for name in NAMES[2:]),
     ],
 )
