@@ -360,6 +360,7 @@ def test_waiting_jobs_without_a_task_are_reported(migrated: Project) -> None:
     assert "W003" not in migrated.run("manage.py", "check", "--database=default").stdout
 
 
+@pytest.mark.slow
 def test_waiting_jobs_whose_arguments_no_longer_fit_are_reported(migrated: Project) -> None:
     code = "from shop import tasks; [tasks.count_stock.defer(sku='a') for _ in range(3)]"
     migrated.run("manage.py", "shell", "-c", code)

@@ -613,6 +613,7 @@ def sentry() -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_sentry_receives_a_failed_job_without_its_arguments(
     production: Production, sentry: tuple[str, list[str]], tmp_path: Path
 ) -> None:

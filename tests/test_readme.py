@@ -316,6 +316,7 @@ def test_static_files_are_collected_in_one_line(editable: Project) -> None:
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_production_is_tried_at_home(copy: Project, start: Start) -> None:
     port = free_port()
     text = section(copy, DEPLOY, "Try production at home").replace("8001", str(port))

@@ -44,6 +44,7 @@ HTTPS = {"X-Forwarded-Proto": "https"}
 
 
 @pytest.mark.pictures
+@pytest.mark.slow
 def test_the_page_says_when_no_worker_is_running(
     new_page: NewPage, site: Project, start: Start, tmp_path: Path
 ) -> None:

@@ -166,6 +166,7 @@ call_command("startapp", "shop")
     assert not (fresh.path / "shop").exists()
 
 
+@pytest.mark.slow
 def test_without_the_marks_it_says_what_is_missing_until_it_is_there(fresh: Project) -> None:
     # The text after the mark in each file.
     ends = {
