@@ -34,8 +34,9 @@ TEMPLATE = Path(__file__).resolve().parent.parent
 # Python and the Django that a resolver picks for it. Django 6 wants Python 3.12.
 STACKS = {"3.11": "5.2", "3.13": "6."}
 
-# The tests of this module share one site on each stack.
-ONE_SITE = "tests/test_page.py"
+# The tests of each of these modules run in one process, or one for each stack, because they share
+# a site or what makes one.
+TOGETHER = ("tests/test_page.py", "tests/test_devdb.py")
 
 # Variables that are removed because they would change what the rendered project does. Others stay:
 # on some machines, uv needs variables for certificates.
@@ -370,11 +371,13 @@ def starting(folder: Path) -> Iterator[Start]:
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Spreads the tests over the processes, but runs those that share a site in one process."""
+    """Spreads the tests over the processes, but keeps some modules together."""
 
     def _split_scope(self, nodeid: str) -> str:
-        module, _, rest = nodeid.partition("::")
-        return f"{module} {rest.partition('[')[2]}" if module == ONE_SITE else nodeid
+        module = nodeid.partition("::")[0]
+        if module not in TOGETHER:
+            return nodeid
+        return " ".join([module, *(python for python in STACKS if f"python{python}]" in nodeid)])
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
@@ -383,8 +386,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests that take long first."""
-    items.sort(key=limit, reverse=True)
+    """Run the tests that take long first, and the modules that run in one process."""
+    items.sort(key=lambda item: (item.location[0] in TOGETHER, limit(item)), reverse=True)
 
 
 def limit(item: pytest.Item) -> float:
