@@ -431,7 +431,7 @@ def test_everything_but_live_updates_works_without_javascript(
     expect(plain.get_by_label("Choose all jobs")).to_be_hidden()
     plain.get_by_label("Choose job").first.check()
     plain.get_by_role("button", name="Run again").click()
-    expect(plain.get_by_text("Run again: 1 of 1 jobs.")).to_be_visible()
+    expect(plain.get_by_text("Run again: 1 of 1 job.")).to_be_visible()
     plain.get_by_role("link", name="Overview").click()
     plain.get_by_role("button", name="Log out").click()
     expect(plain.get_by_role("heading", name="Log in")).to_be_visible()

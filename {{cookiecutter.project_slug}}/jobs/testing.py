@@ -256,6 +256,22 @@ def no_worker_elsewhere() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """Let the pool rest before the test database is dropped.
+
+    A pool that closes while it resets a session leaves that session open.
+    """
+    yield
+    connection.close()
+    deadline = time.monotonic() + 5
+    while (pool := getattr(connection, "pool", None)) and time.monotonic() < deadline:
+        stats = pool.get_stats()
+        if stats["pool_available"] == stats["pool_size"]:
+            break
+        time.sleep(0.01)
+
+
 @receiver(post_migrate, sender=apps.get_app_config("procrastinate"))
 def empty_queue(**kwargs: Any) -> None:
     """Empty the queue after each test that commits.

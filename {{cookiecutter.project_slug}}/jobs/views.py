@@ -12,6 +12,7 @@ from django.contrib.auth.decorators import login_not_required, permission_requir
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template.defaultfilters import pluralize
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.http import require_http_methods, require_safe
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -286,7 +287,8 @@ def run_action(
         raise PermissionDenied
     chosen = {int(one) for one in ids if str(one).isdecimal() and len(str(one)) < 19}
     changed, collided = act(name, chosen, user)
-    text = f"{ACTIONS[name].label}: {changed} of {len(chosen)} jobs."
+    count = len(chosen)
+    text = f"{ACTIONS[name].label}: {changed} of {count} job{pluralize(count)}."
     if not chosen and not found:
         text = f"{ACTIONS[name].label}: choose jobs, or all that match."
     if collided:

@@ -76,7 +76,7 @@ DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", "webmaster@localhost")
 # E-mail addresses, or the address of a webhook.
 JOBS_ALERTS_TO = env.str("ALERTS_TO", "", validate=variables.check_alerts_to)
 METRICS_TOKEN = env.str("METRICS_TOKEN", "")
-SENTRY_DSN = env.str("SENTRY_DSN", "")
+SENTRY_DSN = env.str("SENTRY_DSN", "", validate=variables.check_sentry_dsn)
 # The number of jobs that a worker runs at once; Procrastinate reads this variable too.
 WORKER_CONCURRENCY = env.int("PROCRASTINATE_WORKER_CONCURRENCY", 4)
 

@@ -1,6 +1,7 @@
 """Checks of the environment variables that the settings read."""
 
 import re
+from importlib.util import find_spec
 
 import django.core.exceptions
 from django.core.validators import URLValidator, validate_email
@@ -74,3 +75,9 @@ def check_alerts_to(value: str) -> None:
         raise ValidationError(
             "must be e-mail addresses, comma-separated, or the URL of a webhook"
         ) from None
+
+
+def check_sentry_dsn(dsn: str) -> None:
+    """Reject the address of Sentry where its package is missing."""
+    if dsn and not find_spec("sentry_sdk"):
+        raise ValidationError("needs a package: `uv sync --extra sentry`")

@@ -272,12 +272,12 @@ def test_an_action_on_more_jobs_than_its_limit_says_so(
     monkeypatch.setattr(views, "MOST", 1)
     form = {"action": "retry_job", "all": "on"}
     page = admin_client.post(LIST, form, follow=True).content.decode()
-    assert "1 of 1 jobs. There may be more that match: do it again." in page
+    assert "1 of 1 job. There may be more that match: do it again." in page
     printed = run("run-again", "--state=failed", "--limit=1")
     assert printed == (
-        "Run again: 1 of 1 jobs; there may be more that match: do it again\n"
+        "Run again: 1 of 1 job; there may be more that match: do it again\n"
     )
-    assert run("run-again", "--state=failed") == "Run again: 1 of 1 jobs\n"
+    assert run("run-again", "--state=failed") == "Run again: 1 of 1 job\n"
 
 
 def test_a_job_that_runs_again_keeps_attempts_and_schedule_but_no_request_to_stop(
@@ -458,8 +458,8 @@ def test_the_command_lists_shows_and_acts(ship: bridge.Job[...]) -> None:
     assert "attempt 1: Late: no van\n  1 frame of libraries\nshop.Late" in shown
     assert frame in run("show", pk, "--full")
     assert "Failed for good" in shown
-    assert run("run-again", "--task=ship") == "Run again: 1 of 1 jobs\n"
-    assert run("cancel", pk) == "Cancel: 1 of 1 jobs\n"
+    assert run("run-again", "--task=ship") == "Run again: 1 of 1 job\n"
+    assert run("cancel", pk) == "Cancel: 1 of 1 job\n"
     assert job.get().status == "cancelled"
     other.refresh_from_db()
     assert other.status == "failed"

@@ -1,5 +1,7 @@
 """What the environment may not say."""
 
+import sys
+
 import pytest
 from environs import ValidationError
 
@@ -8,6 +10,7 @@ from ..variables import (
     check_hosts,
     check_origins,
     check_secret_keys,
+    check_sentry_dsn,
 )
 
 
@@ -87,3 +90,10 @@ def test_alerts_go_to_addresses_or_a_webhook(value: str) -> None:
 def test_alerts_go_nowhere_else(value: str) -> None:
     with pytest.raises(ValidationError, match="or the URL of a webhook"):
         check_alerts_to(value)
+
+
+def test_sentry_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)
+    check_sentry_dsn("")
+    with pytest.raises(ValidationError, match="uv sync --extra sentry"):
+        check_sentry_dsn("https://key@example.com/1")

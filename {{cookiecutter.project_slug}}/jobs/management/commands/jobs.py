@@ -2,10 +2,12 @@
 
 import os
 import socket
+from datetime import datetime
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.template.defaultfilters import pluralize
+from django.utils.timezone import localtime
 
 from jobs import search
 from jobs.actions import ACTIONS, act, pause, resume
@@ -24,12 +26,17 @@ def add_filters(parser: CommandParser, *, limit: int) -> None:
     parser.add_argument("--task", default="", help="its name, or all")
     parser.add_argument("--queue", default="")
     parser.add_argument(
-        "--ended", default="", choices=search.PERIODS, help="changed within it"
+        "--ended", default="", choices=search.PERIODS, help="ended in the last one"
     )
     parser.add_argument("--text", default="", help="what to search for")
     text = f"at most so many jobs; by default, {limit}"
     parser.add_argument("--limit", type=int, default=limit, help=text)
     parser.add_argument("--before", type=int, help="only jobs with a lower id")
+
+
+def clock(at: datetime) -> str:
+    """Return a time in the project's time zone, as the pages show it."""
+    return f"{localtime(at):%Y-%m-%d %H:%M:%S}"
 
 
 class Command(BaseCommand):
@@ -95,7 +102,7 @@ class Command(BaseCommand):
         """Print if a queue is paused, or which queues are if it is empty."""
         for paused in PausedQueue.objects.order_by("pk"):
             if queue in ("", paused.queue):
-                self.stderr.write(f"{paused} ({paused.since:%Y-%m-%d %H:%M:%S})")
+                self.stderr.write(f"{paused} ({clock(paused.since)})")
 
     def list_jobs(self, found: search.Found) -> None:
         """Print a line for each job; on a terminal, its error has a line of its own."""
@@ -110,7 +117,7 @@ class Command(BaseCommand):
                 f"{'ID':>8}  {'STATE':<9}  {'DEFERRED':<19}  {'TOOK':>9}  {queue}  TASK"
             )
         for job in found.jobs:
-            deferred = f"{job.deferred:%Y-%m-%d %H:%M:%S}" if job.deferred else ""
+            deferred = clock(job.deferred) if job.deferred else ""
             start = getattr(job, "start_of_arguments", "")
             error = break_line + job.error.splitlines()[0] if job.error else ""
             self.stdout.write(
@@ -146,8 +153,9 @@ class Command(BaseCommand):
                     else part
                     for library, count, part in entry["frames"]
                 )
-                text = f"{failure}: {failure.message}\n{frames.rstrip()}"
-            self.stdout.write(f"{entry['at']:%Y-%m-%d %H:%M:%S}  {text}")
+                host = f" on {failure.host}" if failure.host else ""
+                text = f"{failure}{host}: {failure.message}\n{frames.rstrip()}"
+            self.stdout.write(f"{clock(entry['at'])}  {text}")
 
     def act(self, name: str, options: dict[str, Any]) -> None:
         """Act on jobs, and print how many were changed.
@@ -163,7 +171,8 @@ class Command(BaseCommand):
             found = self.find(options)
             ids, more = [job.pk for job in found.jobs], found.older is not None
         changed, collided = act(name, ids)
-        text = f"{ACTIONS[name].label}: {changed} of {len(ids)} jobs"
+        count = len(ids)
+        text = f"{ACTIONS[name].label}: {changed} of {count} job{pluralize(count)}"
         if collided:
             text += f"; {collided} not, as a job with the same queueing lock is waiting"
         if more:
