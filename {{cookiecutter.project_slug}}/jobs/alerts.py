@@ -8,6 +8,7 @@ import json
 import logging
 from datetime import timedelta
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from django.conf import settings
@@ -88,8 +89,11 @@ def send(lines: list[str]) -> None:
         body = json.dumps({"text": f"{subject}\n{text}" if more else subject}).encode()
         headers = {"Content-Type": "application/json", "User-Agent": "jobs"}
         request = Request(to, body, headers)
-        with build_opener(_NoRedirects).open(request, timeout=TIMEOUT):
-            pass
+        try:
+            build_opener(_NoRedirects).open(request, timeout=TIMEOUT).close()
+        except HTTPError as error:
+            error.close()  # it is the response, too
+            raise
     else:
         addresses = [address.strip() for address in to.split(",")]
         send_mail(subject, text, None, addresses)
