@@ -33,6 +33,8 @@ BASE = ("coreutils", "dash", "python3-venv")
 OTHER_KINDS = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
 LEFT_OUT = tuple(f"/usr/share/{folder}/" for folder in ("doc", "locale", "man"))
 
+THE_IMAGE = ("docs/deploy.md", "The image")
+
 SITE_PACKAGES = "/venv/lib/python*/site-packages"
 
 START_IMPORT = """
@@ -163,7 +165,7 @@ class Container:
 
 def documented(project: Project) -> Iterator[tuple[list[str], str]]:
     """Yield the command that each `docker run` of the docs has, and its health check."""
-    (block,) = blocks(section(project, "docs/deploy.md", "The image"), "text")
+    (block,) = blocks(section(project, *THE_IMAGE), "text")
     for line in block.content.splitlines():
         words = shlex.split(line)
         at = words.index("site")
@@ -188,6 +190,9 @@ def test_the_image_runs_release_web_and_worker(
     variables["PORT"] = str(port)
     container = Container(buildah, buildah("from", "--pull-never", "site"), variables)
     assert image["User"] == "10001:10001"
+    (published,) = re.findall(r"--publish=\S+:(\d+) ", section(project, *THE_IMAGE))
+    assert f"PORT={published}" in image["Env"]
+    assert f"{published}/tcp" in image["ExposedPorts"]
     look = f"touch /app/new && echo writable; ls -a . */ {SITE_PACKAGES}"
     names = container.run("sh", "-c", look).stdout.split()
     assert {"django", "gunicorn", "manage.py", "staticfiles.json"} <= {*names}
