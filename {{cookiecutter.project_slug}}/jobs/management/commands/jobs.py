@@ -23,10 +23,10 @@ FILTERS = ("state", "task", "queue", "ended", "text")
 def add_filters(parser: CommandParser, *, limit: int) -> None:
     """Declare the options that choose jobs."""
     parser.add_argument("--state", default="", choices=search.STATES)
-    parser.add_argument("--task", default="", help="its name, or all")
+    parser.add_argument("--task", default="", help='its name, or "all"')
     parser.add_argument("--queue", default="")
     parser.add_argument(
-        "--ended", default="", choices=search.PERIODS, help="ended in the last one"
+        "--ended", default="", choices=search.PERIODS, help="how long ago, at most"
     )
     parser.add_argument("--text", default="", help="what to search for")
     text = f"at most so many jobs; by default, {limit}"
