@@ -264,10 +264,10 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     """
     yield
     connection.close()
-    deadline = time.monotonic() + 5
-    while (pool := getattr(connection, "pool", None)) and time.monotonic() < deadline:
-        stats = pool.get_stats()
-        if stats["pool_available"] == stats["pool_size"]:
+    pool = getattr(connection, "pool", None)
+    for _ in range(500):  # 5 seconds
+        stats = pool.get_stats() if pool else {}
+        if stats.get("pool_available") == stats.get("pool_size"):
             break
         time.sleep(0.01)
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
@@ -444,6 +444,8 @@ def test_the_command_lists_shows_and_acts(ship: bridge.Job[...]) -> None:
     frame = f'  File "{retry.__file__}", line 1, in f\n'
     late = JobFailure(job_id=pk, attempt=1, exception="Late", message="no van")
     late.traceback = f"{frame}shop.Late: no van\n"
+    late.host = "worker-1"
+    late.at = datetime(2026, 1, 1, tzinfo=UTC)
     late.save()
     other = make_job("failed", task_name="mail")
     listing = run("list", "--state=failed", "--task=ship")
@@ -453,9 +455,11 @@ def test_the_command_lists_shows_and_acts(ship: bridge.Job[...]) -> None:
     notes = StringIO()
     call_command("jobs", "list", "--limit=1", stdout=StringIO(), stderr=notes)
     assert notes.getvalue() == f"Go on with --before={other.pk}\n"
-    shown = run("show", pk)
+    with timezone.override("Asia/Tokyo"):
+        shown = run("show", pk)
     assert f"ship[{pk}]: failed, in the queue ships" in shown
-    assert "attempt 1: Late: no van\n  1 frame of libraries\nshop.Late" in shown
+    assert "2026-01-01 09:00:00  attempt 1: Late on worker-1: no van\n" in shown
+    assert "no van\n  1 frame of libraries\nshop.Late" in shown
     assert frame in run("show", pk, "--full")
     assert "Failed for good" in shown
     assert run("run-again", "--task=ship") == "Run again: 1 of 1 job\n"
