@@ -19,6 +19,8 @@ VARIABLES = {
     "TRUSTED_PROXY": "on",
     "WEB_CONCURRENCY": "2",
 }
+# For what is started without the Procfile, which sets DEBUG: the project's .env says DEBUG=on.
+DEPLOYED = VARIABLES | {"DEBUG": "off"}
 
 
 def database_of(project: Project) -> Database:

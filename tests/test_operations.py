@@ -54,7 +54,7 @@ class Production:
 
     def web(self) -> str:
         """Start gunicorn; return its address."""
-        if not (self.project.path / "staticfiles").exists():
+        if not (self.project.path / "staticfiles" / "staticfiles.json").exists():
             self.manage("collectstatic", "--no-input")
         port = str(free_port())
         running = self.start(

@@ -34,7 +34,7 @@ from documents import (
     section,
     shell,
 )
-from site_at_work import VARIABLES
+from site_at_work import DEPLOYED
 
 RECIPES = "docs/recipes.md"
 
@@ -187,7 +187,7 @@ print(default_storage.path(default_storage.save("a.txt", ContentFile(b"Tea"))))
 from django.core.files.storage import storages
 print(type(storages["default"]).__name__, storages["default"].bucket_name)
 """
-    production = VARIABLES | {"DATABASE_URL": "postgresql://localhost/none", "DEBUG": "off"}
+    production = DEPLOYED | {"DATABASE_URL": "postgresql://localhost/none"}
     command = ("--quiet", "manage.py", "shell", "--verbosity=0", "-c", which)
     missing = own.run(*command, check=False, **production)
     assert "BUCKET" in missing.stdout

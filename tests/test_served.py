@@ -11,7 +11,7 @@ from contacts_file import make_contacts_file
 from pictures import take_picture
 from playwright.sync_api import Page, expect
 from screen import BOB, NewPage, check_accessibility, log_in, upload
-from site_at_work import VARIABLES, block_import, database_of, workers
+from site_at_work import DEPLOYED, block_import, database_of, workers
 
 
 @pytest.fixture
@@ -19,8 +19,7 @@ def deployed(site: Project, start: Start, browse: Browse) -> Callable[[], Runnin
     """Serve the site without DEBUG, with the users bob and eve; return what serves it again."""
     site.run("manage.py", "shell", f"--command={BOB}")
     address = f"127.0.0.1:{site.port}"
-    variables = VARIABLES | {
-        "DEBUG": "off",
+    variables = DEPLOYED | {
         "DATABASE_URL": database_of(site).url,
         "CSRF_TRUSTED_ORIGINS": f"http://{address}",
         "PORT": str(site.port),
@@ -77,7 +76,7 @@ def test_pages_go_on_when_the_server_is_back(
 ) -> None:
     """They say so, are never replaced by an error page, and are right again by themselves."""
     # htmx logs the failures too.
-    expected = (500, 503, "ERR_CONNECTION_REFUSED", "Response Status Error", "htmx:")
+    expected = (500, 503, "ERR_CONNECTION_", "ERR_EMPTY_RESPONSE", "Response Status Error", "htmx:")
 
     def open_page() -> Page:
         page = new_page(*expected, extra_http_headers=HTTPS)

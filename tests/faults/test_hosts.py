@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from browser import Database
 from conftest import Project, Running, Stack, Start, wait_until
-from test_operations import VARIABLES
+from test_operations import DEPLOYED
 
 NETWORK = "10.77.0"
 
@@ -133,7 +133,7 @@ def test_a_host_is_cut_off_for_two_minutes(
     services, bridge = (editable.path / "shop" / name for name in ("services.py", "tasks.py"))
     services.write_text(services.read_text() + SERVICES)
     bridge.write_text(bridge.read_text().replace("@job()", "@job(atomic=True)"))
-    variables = VARIABLES | {"DATABASE_URL": database.url, "WEB_CONCURRENCY": "1"}
+    variables = DEPLOYED | {"DATABASE_URL": database.url, "WEB_CONCURRENCY": "1"}
     editable.run("manage.py", "migrate", **variables)
     editable.run("manage.py", "collectstatic", "--no-input", **variables)
     hosts = [Host(number, editable, start, variables) for number in (1, 2, 3)]

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from conftest import Browse, Project, Start, free_port, wait_until
 from screen import BOB
-from site_at_work import VARIABLES
+from site_at_work import DEPLOYED
 
 from .relay import Relay
 
@@ -34,8 +34,7 @@ def test_the_web_follows_a_fail_over(
     address = f"127.0.0.1:{relay.server_address[1]}"
     if hosts == "three":
         address = f"127.0.0.1:{free_port()},{address},127.0.0.1:{successor[1]}"
-    variables = VARIABLES | {
-        "DEBUG": "off",
+    variables = DEPLOYED | {
         "DATABASE_URL": f"postgresql://dev@{address}/dev",
         "PORT": str(free_port()),
     }
@@ -81,7 +80,7 @@ def test_the_site_says_that_its_database_is_away(
         command = ("manage.py", "runserver", "--noreload", port)
         running = start(site, *command, METRICS_TOKEN="token")
     else:
-        variables = VARIABLES | {"DEBUG": debug, "DATABASE_URL": site.database_url, "PORT": port}
+        variables = DEPLOYED | {"DATABASE_URL": site.database_url, "PORT": port}
         site.run("manage.py", "collectstatic", "--no-input", **variables)
         running = start(site, "gunicorn", f"{site.slug}.wsgi", **variables, METRICS_TOKEN="token")
     browser = browse(int(port), proxy=debug == "off")

@@ -7,7 +7,7 @@ import psutil
 import pytest
 from conftest import Browse, Project, Start, free_port, wait_until
 from screen import BOB
-from site_at_work import VARIABLES, database_of
+from site_at_work import DEPLOYED, database_of
 
 from .relay import Cut, Relay
 from .trial import TIMES
@@ -25,7 +25,7 @@ def test_the_web_is_killed_as_it_commits(
     """Before the commit or after it, each time before the answer."""
     site.run("manage.py", "shell", f"--command={BOB}")
     address = f"127.0.0.1:{relay.server_address[1]}"
-    variables = VARIABLES | {
+    variables = DEPLOYED | {
         "DATABASE_URL": f"postgresql://dev@{address}/dev",
         "PORT": str(free_port()),
     }

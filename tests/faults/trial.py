@@ -18,7 +18,7 @@ from threading import Event, Thread
 import psutil
 import psycopg
 from conftest import Project, Running, Start, wait_until
-from site_at_work import VARIABLES, database_of, workers
+from site_at_work import DEPLOYED, database_of, workers
 
 TIMES = int(os.environ.get("TIMES", "2"))
 """How often a trial's fault happens."""
@@ -133,7 +133,7 @@ class Trial:
 
     def begin(self) -> None:
         """Start the workers, and wait until they work."""
-        variables = VARIABLES | {"DATABASE_URL": self.url, "PYTHONPATH": "."}
+        variables = DEPLOYED | {"DATABASE_URL": self.url, "PYTHONPATH": "."}
         for clock in self.clocks:
             packages = ("--with", TIME_MACHINE) if clock else ()
             worker = WITH_WRONG_CLOCK.strip().format(clock) if clock else "procrastinate"
