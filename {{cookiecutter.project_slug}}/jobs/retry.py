@@ -25,7 +25,7 @@ class JobStalled(Exception):
     """The job's worker died.
 
     Args:
-        deaths: How many workers have died while they ran this job.
+        deaths: How many deaths of workers count against the job.
     """
 
     def __init__(self, deaths: int = 1) -> None:

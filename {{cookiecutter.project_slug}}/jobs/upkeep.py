@@ -5,6 +5,7 @@ one must always be registered.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -28,6 +29,8 @@ SUSPECT_INTERVAL = timedelta(seconds=10)
 """Time between the starts of jobs that may have killed a worker."""
 SUSPECTS_LOCK = "jobs:suspects"
 """The lock of such jobs, unless they have their own: they never run together."""
+CERTAIN_DEATHS = 6
+"""From here on, a death counts even if another job is as likely to be its cause."""
 
 # Ids are in the order of age, so this reads the old jobs and one batch of newer ones.
 PRUNE_BATCH = """
@@ -103,17 +106,24 @@ def add_to(app: App) -> None:
 def rescue_stalled_jobs(app: App) -> None:
     """Put the jobs of dead workers back into their queues, or fail them.
 
-    A job fails if its task must not be retried.
+    A job fails if its task must not be retried. A third death counts against a job only
+    if no other of its worker's jobs had seen a death before.
 
     Args:
         app: The worker's app, which knows how each task is retried.
     """
-    for job in stats.stalled():
+    stalled = list(stats.stalled())
+    interruptions = Interruption.objects.in_bulk([job.pk for job in stalled])
+    with_deaths = {pk for pk, kept in interruptions.items() if kept.deaths}
+    suspects = Counter(job.worker_id for job in stalled if job.pk in with_deaths)
+    for job in stalled:
         task = app.tasks.get(job.task_name)
-        interruption = Interruption.objects.filter(pk=job.pk).first()
-        interruption = interruption or Interruption(pk=job.pk)
+        interruption = interruptions.get(job.pk) or Interruption(pk=job.pk)
         interruption.deaths += 1
-        retry = upstream.retry_decision(task, JobStalled(interruption.deaths), job)
+        deaths = interruption.deaths
+        if suspects[job.worker_id] > 1 and deaths < CERTAIN_DEATHS:
+            deaths = min(deaths, 2)
+        retry = upstream.retry_decision(task, JobStalled(deaths), job)
         # By the database's clock: this host's may be wrong.
         due: datetime | Combinable | None
         status, due, lock = "failed", job.scheduled_at, job.lock
@@ -152,12 +162,13 @@ def rescue_stalled_jobs(app: App) -> None:
 def due_after_other_suspects() -> Combinable:
     """Return when a job may run again that was running when two workers died.
 
-    Such jobs start one after another, so that the next death shows which is the cause.
+    Such jobs start one after another, and not beside those that run again at once, so
+    that the next death shows which is the cause.
     """
     suspects = Interruption.objects.filter(deaths__gt=1).values("pk")
     others = QueuedJob.objects.filter(status__in=("todo", "doing"), pk__in=suspects)
-    last: datetime | None = others.aggregate(last=Max("scheduled_at"))["last"]
-    return Greatest(Now(), last + SUSPECT_INTERVAL) if last else Now()
+    last = others.aggregate(last=Max("scheduled_at", default=Now()))["last"]
+    return Greatest(Now(), last) + SUSPECT_INTERVAL
 
 
 def watch() -> None:

@@ -106,18 +106,36 @@ def test_a_job_that_kills_its_workers_fails_at_last(run: Run) -> None:
     assert "Its worker died" in stalled.failures.get().message
 
 
+@pytest.mark.parametrize(
+    ("deaths", "status"), [(2, "todo"), (upkeep.CERTAIN_DEATHS - 1, "failed")]
+)
+def test_a_death_of_two_suspects_does_not_tell_which_is_the_cause(
+    run: Run, deaths: int, status: str
+) -> None:
+    one, other = (run(silent=31) for _ in range(2))
+    QueuedJob.objects.filter(pk=other.pk).update(worker=one.worker_id)
+    Interruption.objects.create(pk=one.pk, deaths=deaths)
+    Interruption.objects.create(pk=other.pk, deaths=1)
+    upkeep.rescue_stalled_jobs(app)
+    one.refresh_from_db()
+    other.refresh_from_db()
+    assert (one.status, other.status) == (status, "todo")
+    assert Interruption.objects.get(pk=one.pk).deaths == deaths + 1
+
+
 def test_jobs_that_were_running_when_two_workers_died_start_apart(run: Run) -> None:
     # Another one has just started.
-    running = run(scheduled_at=timezone.now())
-    Interruption.objects.create(pk=running.pk, deaths=2)
+    began = timezone.now()
+    Interruption.objects.create(pk=run(scheduled_at=began).pk, deaths=2)
     stalled = [run(silent=31) for _ in range(3)]
     for one in stalled:
         Interruption.objects.create(pk=one.pk, deaths=1)
     upkeep.rescue_stalled_jobs(app)
     for one in stalled:
         one.refresh_from_db()
-    due = sorted(one.scheduled_at or timezone.now() for one in [running, *stalled])
-    gaps = [second - first for first, second in pairwise(due)]
+    due = sorted(one.scheduled_at or timezone.now() for one in stalled)
+    # Jobs with one death run again now.
+    gaps = [second - first for first, second in pairwise([began, *due])]
     assert all(gap >= upkeep.SUSPECT_INTERVAL for gap in gaps)
     assert {one.status for one in stalled} == {"todo"}
 
