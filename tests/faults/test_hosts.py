@@ -13,7 +13,8 @@ import psycopg
 import pytest
 from browser import Database
 from conftest import Project, Running, Stack, Start, wait_until
-from test_operations import DEPLOYED
+from documents import blocks, section
+from test_operations import VARIABLES
 
 NETWORK = "10.77.0"
 
@@ -96,6 +97,22 @@ def database(network: None, system_postgres: str) -> Database:
     return Database(system_postgres.replace("127.0.0.1", f"{NETWORK}.1"), "shop")
 
 
+# Holds a running job of the worker on its host, as the end of a job does for a moment.
+HOLD = """
+import os, socket, time, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"]) as session:
+    job = None
+    while not job:
+        job = session.execute(
+            "SELECT j.id FROM procrastinate_jobs j JOIN jobs_workerinfo i USING (worker_id)"
+            " WHERE host = %s AND status = 'doing' LIMIT 1 FOR UPDATE OF j SKIP LOCKED",
+            [socket.gethostname()],
+        ).fetchone()
+    print("holds", *job, flush=True)
+    time.sleep(900)
+"""
+
+
 @dataclass
 class Host:
     """A host with a network and a name of its own."""
@@ -133,9 +150,11 @@ def test_a_host_is_cut_off_for_two_minutes(
     services, bridge = (editable.path / "shop" / name for name in ("services.py", "tasks.py"))
     services.write_text(services.read_text() + SERVICES)
     bridge.write_text(bridge.read_text().replace("@job()", "@job(atomic=True)"))
-    variables = DEPLOYED | {"DATABASE_URL": database.url, "WEB_CONCURRENCY": "1"}
+    variables = VARIABLES | {"DATABASE_URL": database.url, "WEB_CONCURRENCY": "1"}
     editable.run("manage.py", "migrate", **variables)
     editable.run("manage.py", "collectstatic", "--no-input", **variables)
+    for block in blocks(section(editable, "docs/deploy.md", "The database's address"), "sql"):
+        database.execute(block.content)
     hosts = [Host(number, editable, start, variables) for number in (1, 2, 3)]
 
     def add_items(number: int) -> None:
@@ -175,6 +194,8 @@ def test_a_host_is_cut_off_for_two_minutes(
     """
     load = start(editable, "python", "manage.py", "shell", "-c", LOAD, **variables)
     wait_until(lambda: len(database.query(running)) == 4)
+    (editable.path / "hold.py").write_text(HOLD)
+    cut.run("python hold.py").wait_for("holds", 60)
     ip("link", "set", cut.name, "down")
     end = time.monotonic() + 120
     lost = [row["id"] for row in database.query(running)]

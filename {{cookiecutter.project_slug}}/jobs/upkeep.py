@@ -135,18 +135,20 @@ def rescue_stalled_jobs(app: App) -> None:
             if interruption.deaths > 1:
                 due, lock = due_after_other_suspects(), lock or SUSPECTS_LOCK
         with transaction.atomic():
-            # Condition and update are one statement: another worker may have rescued
-            # the job, and it may be running again.
+            # Another worker may have rescued the job, and it may be running again.
             same_run = stats.stalled().filter(pk=job.pk, attempts=job.attempts)
-            if not same_run.update(
+            # Its worker's session may still hold it, if the host has vanished. The
+            # others do not wait for that.
+            if not same_run.select_for_update(skip_locked=True):
+                continue
+            same_run.update(
                 status=status,
                 attempts=F("attempts") + 1,
                 scheduled_at=due,
                 lock=lock,
                 abort_requested=False,
                 worker=None,
-            ):
-                continue
+            )
             interruption.save()
             JobFailure.objects.create(
                 job=job,

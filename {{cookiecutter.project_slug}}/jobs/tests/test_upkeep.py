@@ -9,10 +9,12 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection, connections
 from django.utils import timezone
+from procrastinate.contrib.django.utils import connector_params
 
 from .. import stats, upkeep
 from ..bridge import Job, job
@@ -206,6 +208,23 @@ def test_rescues_at_the_same_time_rescue_once(run: Run) -> None:
     for one in stalled:
         one.refresh_from_db()
         assert (one.status, one.attempts, len(failures_of(one))) == ("todo", 1, 1)
+    execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_held_by_a_vanished_host_keeps_no_other_waiting(run: Run) -> None:
+    held, other = run(silent=31), run(silent=31)
+    with psycopg.connect(**connector_params()) as session:
+        hold = "SELECT FROM procrastinate_jobs WHERE id = %s FOR UPDATE"
+        session.execute(hold, [held.pk])
+        execute("SET statement_timeout = '5s'")
+        upkeep.rescue_stalled_jobs(app)
+        held.refresh_from_db()
+        other.refresh_from_db()
+        assert (held.status, other.status) == ("doing", "todo")
+    upkeep.rescue_stalled_jobs(app)
+    held.refresh_from_db()
+    assert (held.status, held.failures.count()) == ("todo", 1)
     execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
 
 
