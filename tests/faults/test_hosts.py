@@ -76,6 +76,8 @@ def network() -> Iterator[None]:
         yield
     finally:
         for name in names:
+            # By itself: sockets may keep the namespace for a while.
+            subprocess.run(["ip", "link", "delete", name], check=False)
             subprocess.run(["ip", "netns", "delete", name], check=False)
         ip("link", "delete", "site0")
 
