@@ -16,7 +16,7 @@ import httpx
 import psycopg
 import pytest
 import yaml
-from browser import Browser
+from browser import Browser, Database
 from conftest import Project, Start, free_port, skip_or_fail, wait_until
 from documents import blocks, commands, run, section
 from site_at_work import database_of
@@ -327,6 +327,20 @@ def test_kubernetes_runs_what_the_procfile_says(project: Project, kubernetes: Pa
         if made["kind"] == "Deployment":
             assert pod["terminationGracePeriodSeconds"] >= longest_end(project)
     assert found == processes
+
+
+def test_postgres_notices_within_a_minute_that_a_host_has_vanished(
+    project: Project, system_postgres: str
+) -> None:
+    """The settings hold for new sessions. faults/test_hosts.py cuts a host off."""
+    (settings,) = blocks(section(project, DEPLOY, "The database's address"), "sql")
+    database = Database(system_postgres, project.app)
+    database.execute(settings.content)
+    query = "SELECT name, setting::int FROM pg_settings WHERE name LIKE 'tcp_%%'"
+    found = {row["name"]: row["setting"] for row in database.query(query)}
+    # Seconds without a word, and milliseconds without an answer.
+    assert 0 < found["tcp_keepalives_idle"] + found["tcp_user_timeout"] / 1_000 < 60
+    assert 0 < found["tcp_keepalives_interval"] <= 10
 
 
 def test_keda_reads_the_queue_and_nothing_else(site: Project) -> None:
