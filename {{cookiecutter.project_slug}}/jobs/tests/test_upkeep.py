@@ -219,6 +219,7 @@ def test_a_job_held_by_a_vanished_host_keeps_no_other_waiting(run: Run) -> None:
         session.execute(hold, [held.pk])
         execute("SET statement_timeout = '5s'")
         upkeep.rescue_stalled_jobs(app)
+        execute("RESET statement_timeout")
         held.refresh_from_db()
         other.refresh_from_db()
         assert (held.status, other.status) == ("doing", "todo")
