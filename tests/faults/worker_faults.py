@@ -12,11 +12,13 @@ from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 from procrastinate.contrib.django import app as django_app
+from procrastinate.contrib.django import connector_params
 from procrastinate.contrib.django.models import ProcrastinateEvent
 
 from .. import actions, supervision, upkeep
@@ -204,6 +206,28 @@ def test_a_killed_worker_loses_nothing(worker: Worker, wait_until: Wait) -> None
     rescue()
     with worker():
         wait_until(are(ids, "succeeded"))
+
+
+def test_a_worker_starts_though_a_vanished_host_holds_a_job(
+    worker: Worker, wait_until: Wait
+) -> None:
+    silent = (
+        "INSERT INTO procrastinate_workers VALUES (DEFAULT, now() - interval '1 h') RETURNING id"
+    )
+    ((dead,),) = execute(silent)
+    held = defer(1, "block")
+    execute("SELECT procrastinate_fetch_job_v2(NULL, %s)", dead)
+    registered = "SELECT 1 FROM procrastinate_workers WHERE id = %s"
+    with psycopg.connect(**connector_params()) as session:
+        session.execute("SELECT FROM procrastinate_jobs WHERE id = ANY(%s) FOR UPDATE", [held])
+        with worker():
+            wait_until(are(defer(4, "block"), "succeeded"))
+        assert execute(registered, dead)
+        assert statuses(held) == {"doing": 1}
+    rescue()
+    with worker():
+        wait_until(are(held, "succeeded"))
+        wait_until(lambda: not execute(registered, dead))
 
 
 def surplus_after_kills(task: str, worker: Worker, wait_until: Wait) -> int:

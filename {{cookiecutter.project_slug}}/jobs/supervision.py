@@ -271,7 +271,7 @@ class SupervisedWorker(upstream.Worker):
     async def supervise(self) -> None:
         """Enforce time limits, and look for orphaned jobs and dead workers."""
         if self.install_signal_handlers:  # else it runs inside another process
-            await run_in_thread(self._store_info)
+            await run_in_thread(self._introduce)
         last_check = time.monotonic()
         while True:
             await asyncio.sleep(1)
@@ -285,8 +285,9 @@ class SupervisedWorker(upstream.Worker):
                 except Exception as error:  # noqa: BLE001, the next check may succeed
                     logger.warning("Supervision failed, trying again: %s", error)
 
-    def _store_info(self) -> None:
+    def _introduce(self) -> None:
         from .models import WorkerInfo  # models were not ready before
+        from .upkeep import delete_dead_workers
 
         periodic = upstream.periodic_tasks(self.app).values()
         WorkerInfo.objects.create(
@@ -298,6 +299,7 @@ class SupervisedWorker(upstream.Worker):
             tasks=sorted(self.app.tasks),
             periodic={one.task.name: upstream.cron_line(one) for one in periodic},
         )
+        delete_dead_workers()
 
     def _enforce_time_limits(self) -> None:
         for slot, context in list(self.running.items()):

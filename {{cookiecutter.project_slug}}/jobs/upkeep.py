@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F, Max
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Greatest, Now
@@ -57,6 +57,17 @@ UPDATE procrastinate_jobs SET worker_id = NULL
 WHERE worker_id IN (SELECT id FROM procrastinate_workers)
     AND status NOT IN ('todo', 'doing')
     AND id < (SELECT max(id) FROM procrastinate_jobs) - 1000
+"""
+
+DELETE_DEAD_WORKERS = """
+SET LOCAL lock_timeout = '2s';
+DELETE FROM procrastinate_workers WHERE id IN (
+    SELECT id FROM procrastinate_workers worker
+    WHERE last_heartbeat < now() - interval '30 seconds' AND NOT EXISTS (
+        SELECT FROM procrastinate_jobs WHERE worker_id = worker.id AND status = 'doing'
+    )
+    FOR UPDATE SKIP LOCKED
+)
 """
 
 # Rows about jobs and workers that no longer exist.
@@ -171,6 +182,18 @@ def due_after_other_suspects() -> Combinable:
     others = QueuedJob.objects.filter(status__in=("todo", "doing"), pk__in=suspects)
     last = others.aggregate(last=Max("scheduled_at", default=Now()))["last"]
     return Greatest(Now(), last) + SUSPECT_INTERVAL
+
+
+def delete_dead_workers() -> None:
+    """Delete the rows of dead workers, but for those whose jobs are not rescued yet.
+
+    If the session of a vanished host holds one of their jobs, they stay.
+    """
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(DELETE_DEAD_WORKERS)
+    except OperationalError as error:
+        logger.warning("Dead workers stay in the database for now: %s", error)
 
 
 def watch() -> None:

@@ -239,7 +239,9 @@ class Worker(worker.Worker):
     _supervisor: Slot | None = None
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        # It would delete dead workers when it starts, and wait for the jobs that a
+        # vanished host still holds. See upkeep.delete_dead_workers.
+        super().__init__(**{"stalled_worker_timeout": 1e9, **options})
         self.served = list(self.queues) if self.queues else None
         """The queues that it was started for. ``queues`` lacks those that are paused."""
 

@@ -229,6 +229,55 @@ def test_a_job_held_by_a_vanished_host_keeps_no_other_waiting(run: Run) -> None:
     execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
 
 
+def workers() -> set[int]:
+    return {pk for (pk,) in execute("SELECT id FROM procrastinate_workers")}
+
+
+def test_dead_workers_are_deleted_once_their_jobs_are_rescued(run: Run) -> None:
+    living, dead, of_stalled = run(silent=20), run(silent=31), run(silent=31)
+    for ended in (living, dead):
+        execute("SELECT procrastinate_finish_job_v1(%s, 'succeeded', false)", ended.pk)
+    upkeep.delete_dead_workers()
+    assert workers() == {living.worker_id, of_stalled.worker_id}
+    upkeep.rescue_stalled_jobs(app)
+    upkeep.delete_dead_workers()
+    assert workers() == {living.worker_id}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_dead_workers_that_a_vanished_host_holds_stay(run: Run) -> None:
+    # It was taking a job: the reference to the worker locks the worker's row.
+    taking, dead = run(silent=31), run(silent=31)
+    for ended in (taking, dead):
+        execute("SELECT procrastinate_finish_job_v1(%s, 'succeeded', false)", ended.pk)
+    with psycopg.connect(**connector_params()) as session:
+        lock = "SELECT FROM procrastinate_workers WHERE id = %s FOR KEY SHARE"
+        session.execute(lock, [taking.worker_id])
+        execute("SET statement_timeout = '1s'")
+        upkeep.delete_dead_workers()
+        execute("RESET statement_timeout")
+        assert workers() == {taking.worker_id}
+    execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_dead_workers_stay_if_deleting_them_would_take_long(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Deleting a worker changes the jobs that it ran.
+    dead = run(silent=31)
+    execute("SELECT procrastinate_finish_job_v1(%s, 'succeeded', false)", dead.pk)
+    with psycopg.connect(**connector_params()) as session:
+        lock = "SELECT FROM procrastinate_jobs WHERE id = %s FOR UPDATE"
+        session.execute(lock, [dead.pk])
+        execute("SET statement_timeout = '10s'")
+        upkeep.delete_dead_workers()
+        execute("RESET statement_timeout")
+    assert "lock timeout" in caplog.text
+    assert workers() == {dead.worker_id}
+    execute("TRUNCATE procrastinate_jobs, procrastinate_workers CASCADE")
+
+
 def finish(job: QueuedJob, age: timedelta, status: str = "succeeded") -> QueuedJob:
     """End a job, and date that back."""
     execute("SELECT procrastinate_finish_job_v1(%s, %s, false)", job.pk, status)
