@@ -270,7 +270,8 @@ def django_db_setup(django_db_setup: None) -> Iterator[None]:
     with psycopg.connect(**connector_params()) as session:
         session.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid != pg_backend_pid()"
+            " WHERE datname = current_database() AND usename = current_user"
+            " AND pid != pg_backend_pid()"
         )
 
 

@@ -241,7 +241,8 @@ class Worker(worker.Worker):
     def __init__(self, **options: Any) -> None:
         # It would delete dead workers when it starts, and wait for the jobs that a
         # vanished host still holds. See upkeep.delete_dead_workers.
-        super().__init__(**{"stalled_worker_timeout": 1e9, **options})
+        options.setdefault("stalled_worker_timeout", 1e9)
+        super().__init__(**options)
         self.served = list(self.queues) if self.queues else None
         """The queues that it was started for. ``queues`` lacks those that are paused."""
 
