@@ -540,7 +540,8 @@ def test_a_job_that_stops_the_event_loop_fails(worker: Worker, wait_until: Wait)
         rescue()
     with worker():
         wait_until(are(neighbour, "succeeded"))
-    assert raised(ids) == {"JobStalled": 3}
+    # If the neighbour missed the first death, the third does not tell which was the cause.
+    assert raised(ids) in ({"JobStalled": 3}, {"JobStalled": 4})
 
 
 def test_a_dead_worker_is_noticed_by_its_lock(worker: Worker, wait_until: Wait) -> None:
