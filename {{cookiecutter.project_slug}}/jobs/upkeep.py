@@ -60,7 +60,7 @@ WHERE worker_id IN (SELECT id FROM procrastinate_workers)
 """
 
 DELETE_DEAD_WORKERS = """
-SET LOCAL lock_timeout = '2s';
+SET LOCAL lock_timeout = '500ms';
 DELETE FROM procrastinate_workers WHERE id IN (
     SELECT id FROM procrastinate_workers worker
     WHERE last_heartbeat < now() - interval '30 seconds' AND NOT EXISTS (
