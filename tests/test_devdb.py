@@ -1314,7 +1314,7 @@ def test_a_worker_that_cannot_start_starts_when_the_code_is_fixed(
     eventually(lambda: "".join(runworker.errors).count("The worker ended") == 4, 30)
     assert time.monotonic() - begun > 7
     runworker.write("STUBBORN = False\n")
-    runworker.started(2, seconds=5)
+    runworker.started(2, seconds=7)
 
 
 def test_a_worker_that_does_not_end_is_killed_after_four_seconds(

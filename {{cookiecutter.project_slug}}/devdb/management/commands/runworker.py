@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -40,9 +40,12 @@ class Command(BaseCommand):
             signal.signal(number, lambda *_: stop.set())
         delay = 1
         while not stop.is_set():
+            # Before the worker reads the code, or a change right after that is missed.
+            code = watch_code(stop)
+            next(code, None)
             started = time.monotonic()
             with running(*args) as worker:
-                changed = code_changes(stop, lambda: worker.poll() is not None)
+                changed = code_changes(code, lambda: worker.poll() is not None)
                 if changed:
                     self.stderr.write("The code changed: restarting the worker.")
             if not changed and not stop.is_set():
@@ -52,7 +55,7 @@ class Command(BaseCommand):
                     f"The worker ended (status {worker.returncode}): restarting in "
                     f"{delay} s, or when the code changes."
                 )
-                changed = code_changes(stop, has_passed(time.monotonic() + delay))
+                changed = code_changes(code, has_passed(time.monotonic() + delay))
             delay = 1 if changed else min(2 * delay, 30)
 
 
@@ -61,20 +64,25 @@ def has_passed(moment: float) -> Callable[[], bool]:
     return lambda: time.monotonic() > moment
 
 
-def code_changes(stop: threading.Event, give_up: Callable[[], bool]) -> bool:
-    """Wait until the project's code changes, `stop` is set or `give_up` is true.
-
-    Returns:
-        Whether the code changed.
-    """
+def watch_code(stop: threading.Event) -> Iterator[object]:
+    """Yield the changes of the project's code, five times a second, until stopped."""
     # Packages only: most files of the project are in ``.venv``.
-    for changes in watch(
+    return watch(
         *(path.parent for path in settings.BASE_DIR.glob("*/__init__.py")),
         watch_filter=PythonFilter(),
         stop_event=stop,
         rust_timeout=200,
         yield_on_timeout=True,
-    ):
+    )
+
+
+def code_changes(code: Iterator[object], give_up: Callable[[], bool]) -> bool:
+    """Wait until the code changes, its watcher is stopped or `give_up` is true.
+
+    Returns:
+        Whether the code changed.
+    """
+    for changes in code:
         if changes or give_up():
             return bool(changes)
     return False
