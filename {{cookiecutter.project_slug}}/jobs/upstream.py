@@ -239,8 +239,8 @@ class Worker(worker.Worker):
     _supervisor: Slot | None = None
 
     def __init__(self, **options: Any) -> None:
-        # It would delete dead workers when it starts, and wait for the jobs that a
-        # vanished host still holds. See upkeep.delete_dead_workers.
+        # Procrastinate deletes dead workers at a worker's start, and would wait there for
+        # a job that a vanished host holds. upkeep.delete_dead_workers does not wait.
         options.setdefault("stalled_worker_timeout", 1e9)
         super().__init__(**options)
         self.served = list(self.queues) if self.queues else None
