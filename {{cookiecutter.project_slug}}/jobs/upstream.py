@@ -239,8 +239,8 @@ class Worker(worker.Worker):
     _supervisor: Slot | None = None
 
     def __init__(self, **options: Any) -> None:
-        # Procrastinate deletes dead workers at a worker's start, and would wait there for
-        # a job that a vanished host holds. upkeep.delete_dead_workers does not wait.
+        # Procrastinate would delete dead workers when this one starts, and wait for jobs
+        # that a vanished host holds. upkeep.delete_dead_workers waits for half a second.
         options.setdefault("stalled_worker_timeout", 1e9)
         super().__init__(**options)
         self.served = list(self.queues) if self.queues else None
